@@ -1,0 +1,176 @@
+"""The public operators: check the tensors, choose the backend."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mocgen_kernels import cpu, grouped, reference, router
+from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.rules import Policy, Routing, TextAnchors
+from mocgen_kernels.selection import Selection
+
+Backend = Literal["auto", "reference", "cpu", "triton"]
+
+
+def route(
+    q: Tensor,
+    k: Tensor | None,
+    layout: ContextLayout,
+    *,
+    top_k: int = 5,
+    causal: bool = True,
+    policy: Policy = "moc",
+    text_anchors: TextAnchors = "own",
+    drop_off: float = 0.0,
+    drop_in: float = 0.0,
+    generator: torch.Generator | int | None = None,
+    descriptors: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Selection:
+    """Choose, for every query token and head, the contexts that it attends to besides its anchors.
+
+    Args:
+        q: queries (B, Lq, H, D), the last Lq tokens of the layout, from a context boundary on.
+        k: keys (B, L, H, D), or None where descriptors are given or the policy needs no keys.
+        layout: how the L tokens are cut into C contexts.
+        top_k: routed contexts per query and head; all candidates where there are fewer.
+        causal: only contexts before the query's own may be routed to (anchors excepted).
+        policy: "moc": highest q · descriptor, ties to the lower index; "dense": every candidate; "window":
+            the top_k latest video contexts before the own shot; "first-frame": the first video context of
+            every earlier shot, without a budget; "random": top_k random candidates.
+        text_anchors: "own": captions other than the global prompt and the own one must be routed to; "all":
+            every earlier caption is an anchor.
+        drop_off: share p_max; ⌊p · routed⌋ random routed contexts are dropped, p ~ U(0, p_max). For training.
+        drop_in: mean of the Poisson number of random candidates that are added. For training.
+        generator: source of randomness: a seed, a generator on the CPU, or None for torch's default one.
+        descriptors: mean keys (B, C, H, D) where they are at hand; else they are pooled from k.
+        backend: "auto" and "cpu" score in chunks, "reference" all at once; equal results.
+
+    Raises:
+        ValueError: shapes, devices or options that do not fit.
+        NotImplementedError: a backend that this build lacks.
+    """
+    routing = Routing(
+        top_k=top_k,
+        causal=causal,
+        policy=policy,
+        text_anchors=text_anchors,
+        drop_off=drop_off,
+        drop_in=drop_in,
+    )
+    _check_backend(backend, q)
+    _check_shape("q", q, q.shape[0], layout.length, q, tail=True)
+    if k is not None:
+        k = _broadcast(k, q)
+        _check_shape("k", k, q.shape[0], layout.length, q)
+    if descriptors is not None:
+        descriptors = _broadcast(descriptors, q)
+        _check_shape("descriptors", descriptors, q.shape[0], layout.count, q)
+    implementation = reference.route_by if backend == "reference" else router.route_by
+    return implementation(q, k, layout, routing, generator, descriptors)
+
+
+def routed_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: ContextLayout,
+    selection: Selection,
+    *,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Exact softmax attention of every query over its anchors and its routed contexts.
+
+    Args:
+        q: queries (B, Lq, H, D), as they were routed.
+        k, v: keys and values (B, L, H, D); a batch of 1 is shared by all of q's.
+        layout: the layout that the selection was made for.
+        selection: what `route` returned.
+        backend: "reference": one dense mask; "cpu": no work and no memory for pairs that are not attended;
+            "auto": the cheaper of the two.
+
+    Returns:
+        (B, Lq, H, D), differentiable in q, k and v. The softmax scale is 1 / sqrt(D).
+
+    Raises:
+        ValueError: shapes, dtypes, devices or a layout that do not fit.
+        NotImplementedError: a backend that this build lacks.
+    """
+    _check_backend(backend, q)
+    if selection.layout != layout:
+        raise ValueError("the selection was made for another layout")
+    k, v = _broadcast(k, q), _broadcast(v, q)
+    _check_shape("q", q, selection.batch, selection.query_length, q)
+    _check_shape("k", k, selection.batch, layout.length, q)
+    _check_shape("v", v, selection.batch, layout.length, q)
+    device = q.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    if not q.dtype == k.dtype == v.dtype:
+        raise ValueError(f"q, k and v need one dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
+    with torch.autocast(device, enabled=False):
+        if backend == "reference":
+            return reference.routed_attention(q, k, v, layout, selection)
+        if backend == "cpu" or (device == "cpu" and layout.length >= 512):
+            return cpu.routed_attention(q, k, v, selection)
+        return grouped.grouped_attention(q, k, v, selection)
+
+
+def moc_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: ContextLayout,
+    *,
+    top_k: int = 5,
+    causal: bool = True,
+    policy: Policy = "moc",
+    text_anchors: TextAnchors = "own",
+    drop_off: float = 0.0,
+    drop_in: float = 0.0,
+    generator: torch.Generator | int | None = None,
+    descriptors: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """`route`, then `routed_attention`: (B, Lq, H, D)."""
+    selection = route(
+        q,
+        k,
+        layout,
+        top_k=top_k,
+        causal=causal,
+        policy=policy,
+        text_anchors=text_anchors,
+        drop_off=drop_off,
+        drop_in=drop_in,
+        generator=generator,
+        descriptors=descriptors,
+        backend=backend,
+    )
+    return routed_attention(q, k, v, layout, selection, backend=backend)
+
+
+def _check_backend(backend: Backend, q: Tensor) -> None:
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
+    if backend == "triton":
+        raise NotImplementedError("backend='triton' is not available in this build; use backend='auto'")
+    if backend == "cpu" and q.device.type != "cpu":
+        raise ValueError(f"backend='cpu' needs tensors on the CPU; q is on {q.device}")
+
+
+def _broadcast(x: Tensor, q: Tensor) -> Tensor:
+    """Share a batch of one among all of q's."""
+    return x.expand(q.shape[0], *x.shape[1:]) if x.shape[0] == 1 else x
+
+
+def _check_shape(name: str, x: Tensor, batch: int, length: int, q: Tensor, *, tail: bool = False) -> None:
+    if x.device != q.device:
+        raise ValueError(f"{name} is on {x.device}, q on {q.device}")
+    expected = (batch, x.shape[1] if tail and x.dim() == 4 else length, *q.shape[2:])
+    if x.dim() != 4 or tuple(x.shape) != expected:
+        raise ValueError(f"{name} must be (batch, tokens, heads, dim) = {expected}; got {tuple(x.shape)}")

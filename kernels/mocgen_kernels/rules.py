@@ -1,0 +1,164 @@
+"""Who may attend to whom: anchors and routing candidates, per query context.
+
+A query of shot s has as anchors the global prompt and every context of its own shot, caption and video
+alike, in both directions. A query of the global prompt has only its own context. With `text_anchors="all"`
+every text context that precedes the query's context is an anchor too. What is not an anchor is a candidate
+for routing; under causal routing only if it precedes the query's context, which makes the graph of shots a
+DAG.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mocgen_kernels.layout import GLOBAL_SHOT, ContextLayout, Kind
+
+Policy = Literal["moc", "dense", "window", "first-frame", "random"]
+TextAnchors = Literal["own", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routing:
+    """How contexts are chosen; see `route` for the meaning of every field.
+
+    Raises:
+        ValueError: a value out of range, or an unknown name.
+    """
+
+    top_k: int = 5
+    causal: bool = True
+    policy: Policy = "moc"
+    text_anchors: TextAnchors = "own"
+    drop_off: float = 0.0
+    drop_in: float = 0.0
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether drop-off or drop-in is on."""
+        return self.drop_off > 0 or self.drop_in > 0
+
+    @property
+    def draws(self) -> bool:
+        """Whether random numbers are needed."""
+        return self.perturbs or self.policy == "random"
+
+    def __post_init__(self) -> None:
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be at least 0; got {self.top_k}")
+        if self.policy not in get_args(Policy):
+            raise ValueError(f"policy must be one of {', '.join(get_args(Policy))}; got {self.policy!r}")
+        if self.text_anchors not in get_args(TextAnchors):
+            raise ValueError(f"text_anchors must be 'own' or 'all'; got {self.text_anchors!r}")
+        if not 0.0 <= self.drop_off <= 1.0:
+            raise ValueError(f"drop_off is a share between 0 and 1; got {self.drop_off}")
+        if self.drop_in < 0.0:
+            raise ValueError(f"drop_in is a mean number of contexts, at least 0; got {self.drop_in}")
+
+
+@lru_cache(maxsize=64)
+def anchor_table(layout: ContextLayout, first: int, text_anchors: TextAnchors) -> Tensor:
+    """Anchors of every query context from `first` on: (C - first, C) bool on the CPU. Do not write to it."""
+    shots = torch.tensor(layout.shots)  # (C,)
+    text = torch.tensor([kind is Kind.TEXT for kind in layout.kinds])  # (C,)
+    index = torch.arange(layout.count)
+    own_context = index[:, None] == index
+    own_shot = (shots[:, None] == shots) | (shots == GLOBAL_SHOT)
+    anchors = torch.where((shots == GLOBAL_SHOT)[:, None], own_context, own_shot)  # (C, C)
+    if text_anchors == "all":
+        anchors = anchors | (text & (index < index[:, None]))
+    return anchors[first:]
+
+
+@lru_cache(maxsize=64)
+def candidate_table(layout: ContextLayout, first: int, text_anchors: TextAnchors, causal: bool) -> Tensor:
+    """Contexts that may be routed to: (C - first, C) bool on the CPU. Do not write to it."""
+    candidates = ~anchor_table(layout, first, text_anchors)
+    if causal:
+        index = torch.arange(layout.count)
+        candidates = candidates & (index < index[first:, None])
+    return candidates
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryGroup:
+    """Consecutive query contexts with the same anchors and the same candidates: in practice a shot."""
+
+    start: int  # first query token, counted from the first query
+    stop: int  # one past the last query token
+    first: int  # first query context, counted from the first query context
+    anchors: tuple[int, ...]  # contexts
+    candidates: tuple[int, ...]  # contexts
+
+
+@lru_cache(maxsize=64)
+def query_groups(
+    layout: ContextLayout, first: int, text_anchors: TextAnchors, causal: bool
+) -> tuple[QueryGroup, ...]:
+    """Cut the queries from context `first` on into groups with equal rules."""
+    anchors = anchor_table(layout, first, text_anchors)
+    candidates = candidate_table(layout, first, text_anchors, causal)
+    groups = []
+    for begin, end in runs_of_equal_rows(torch.cat([anchors, candidates], dim=1)):
+        tokens = layout.query_span(first, begin, end)
+        groups.append(
+            QueryGroup(
+                start=tokens.start,
+                stop=tokens.stop,
+                first=begin,
+                anchors=tuple(anchors[begin].nonzero().flatten().tolist()),
+                candidates=tuple(candidates[begin].nonzero().flatten().tolist()),
+            )
+        )
+    return tuple(groups)
+
+
+def runs_of_equal_rows(rows: Tensor) -> list[tuple[int, int]]:
+    """Begin and end of every run of neighbouring rows that are equal. `rows`: (n, m)."""
+    begins = [0, *((rows[1:] != rows[:-1]).any(dim=1).nonzero().flatten() + 1).tolist()]
+    return list(zip(begins, [*begins[1:], len(rows)], strict=True))
+
+
+@lru_cache(maxsize=64)
+def static_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor | None:
+    """Routed contexts where they do not depend on the tokens: (C - first, C) bool on the CPU, else None.
+
+    True of the policies dense, window and first-frame, and of the others when no query has more than top_k
+    candidates. Drop-off and drop-in are not applied here.
+    """
+    candidates = candidate_table(layout, first, routing.text_anchors, routing.causal)
+    if routing.policy == "window":
+        return _window(layout, candidates, first, routing.top_k)
+    if routing.policy == "first-frame":
+        return _first_frame(layout, candidates, first)
+    if routing.policy == "dense" or int(candidates.sum(dim=1).max()) <= routing.top_k:
+        return candidates
+    return None
+
+
+def _window(layout: ContextLayout, candidates: Tensor, first: int, top_k: int) -> Tensor:
+    """The top_k most recent video contexts before the own shot."""
+    earlier = candidates & _earlier_video(layout, first)  # (Cq, C)
+    later_ones = earlier.flip(1).cumsum(dim=1).flip(1)
+    return earlier & (later_ones <= top_k)
+
+
+def _first_frame(layout: ContextLayout, candidates: Tensor, first: int) -> Tensor:
+    """The first video context of every earlier shot, without a budget."""
+    opens = torch.zeros(layout.count, dtype=torch.bool)
+    seen: set[int] = set()
+    for context, (shot, kind) in enumerate(zip(layout.shots, layout.kinds, strict=True)):
+        if kind is Kind.VIDEO and shot not in seen:
+            opens[context] = True
+            seen.add(shot)
+    return candidates & _earlier_video(layout, first) & opens
+
+
+def _earlier_video(layout: ContextLayout, first: int) -> Tensor:
+    shots = torch.tensor(layout.shots)
+    video = torch.tensor([kind is Kind.VIDEO for kind in layout.kinds])
+    return video & (shots < shots[first:, None])  # (Cq, C)

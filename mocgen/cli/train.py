@@ -1,0 +1,71 @@
+"""`mocgen train`: a model from a configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mocgen.cli.options import Debug, Quiet
+
+if TYPE_CHECKING:
+    from mocgen.training.run import Progress
+
+EXAMPLES = """
+Examples:
+  mocgen train recipe.toml --out run
+  mocgen train recipe.toml --out run --resume
+Then: mocgen generate "..." --model run/model
+"""
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train, and on what.")]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoints, losses and samples.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", metavar="", help="Go on with the run in DIR where it stopped.")
+]
+
+
+def train(
+    config: Config, out: Out, resume: Resume = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """Train a model: codec, encoded scenes, then the diffusion transformer; stop and resume at any time."""
+    with _show_training(quiet=quiet) as on_progress:
+        from mocgen.training.run import train as run
+
+        model = run(config, out, resume=resume, on_progress=on_progress)
+    typer.echo(str(model))
+
+
+@contextmanager
+def _show_training(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """One bar per part of the run on a terminal; nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda progress: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = [
+        TextColumn("{task.description:<8}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}", style="dim"),
+    ]
+    with Bars(*columns, console=Console(stderr=True), speed_estimate_period=120) as bars:
+        parts = {}
+
+        def show(progress: Progress) -> None:
+            if progress.part not in parts:
+                parts[progress.part] = bars.add_task(progress.part, loss="")
+            loss = "" if progress.loss is None else f"loss {progress.loss:.4f}"
+            bars.update(parts[progress.part], completed=progress.done, total=progress.total, loss=loss)
+
+        yield show

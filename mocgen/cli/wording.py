@@ -1,0 +1,25 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """A time span: 0.8 s, 42 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number without superfluous zeros: 8, 29.97."""
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".")
+
+
+def plural(count: int, noun: str) -> str:
+    """1 shot, 2 shots."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

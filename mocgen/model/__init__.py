@@ -1,0 +1,1 @@
+"""The Mixture-of-Contexts diffusion transformer and its context memory."""

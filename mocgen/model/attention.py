@@ -1,0 +1,86 @@
+"""Self-attention of the DiT: a learned retrieval over contexts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mocgen_kernels import ContextLayout, Selection, route, routed_attention
+
+from .memory import ContextMemory
+from .rope import rotate
+
+Policy = Literal["moc", "dense", "window", "first-frame", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routing:
+    """How contexts are chosen. `drop_off` is p_max and `drop_in` is λ of the training-time drops."""
+
+    policy: Policy = "moc"
+    top_k: int = 5
+    causal: bool = True
+    drop_off: float = 0.0
+    drop_in: float = 0.0
+
+
+class Recorder(Protocol):
+    """Watches what each layer routes."""
+
+    def record(self, layer: int, q: Tensor, k: Tensor, layout: ContextLayout, selection: Selection) -> None:
+        """q: (B, Lq, H, D), the last tokens of the layout; k: (B, L, H, D)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionContext:
+    """What every layer's attention shares in one forward pass."""
+
+    layout: ContextLayout  # of the memory and the current shots
+    angles: Tensor  # (Lq, D/2) rotary angles of the current tokens
+    routing: Routing
+    memory: ContextMemory | None = None
+    recorder: Recorder | None = None
+    generator: torch.Generator | None = None  # for random routing and the training-time drops
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with QK normalisation, rotary positions and routed contexts."""
+
+    def __init__(self, width: int, heads: int, layer: int) -> None:
+        super().__init__()
+        self.heads, self.layer = heads, layer
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.q_scale = nn.Parameter(torch.ones(width // heads))
+        self.k_scale = nn.Parameter(torch.ones(width // heads))
+
+    def forward(self, x: Tensor, context: AttentionContext) -> Tensor:  # (B, Lq, W)
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).unbind(2)
+        q = rotate(F.rms_norm(q, q.shape[-1:]) * self.q_scale.to(q.dtype), context.angles)
+        k = rotate(F.rms_norm(k, k.shape[-1:]) * self.k_scale.to(k.dtype), context.angles)
+        memory, descriptors = context.memory, None
+        if memory is not None:
+            k, v = memory.attach(self.layer, k, v)  # (B, L, H, D)
+            descriptors = memory.descriptors(self.layer, k, context.layout)
+        routing = context.routing
+        selection = route(
+            q,
+            k,
+            context.layout,
+            top_k=routing.top_k,
+            causal=routing.causal,
+            policy=routing.policy,
+            drop_off=routing.drop_off if self.training else 0.0,
+            drop_in=routing.drop_in if self.training else 0.0,
+            generator=context.generator,
+            descriptors=descriptors,
+        )
+        if context.recorder is not None:
+            context.recorder.record(self.layer, q, k, context.layout, selection)
+        attended = routed_attention(q, k, v, context.layout, selection)  # (B, Lq, H, D)
+        return self.out(attended.reshape(batch, tokens, width))

@@ -1,0 +1,42 @@
+"""Sizes of the native DiT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """Sizes of the native DiT. A video token is `patch`² latents over `patch_frames` frames."""
+
+    width: int = 256
+    depth: int = 6
+    heads: int = 4
+    vocabulary: int = 512  # word ids; 0 is padding
+    caption_multiple: int = 8  # captions are padded to a multiple of this many tokens
+    caption_limit: int = 64  # longest caption, in tokens
+    latent_channels: int = 8
+    latent_size: int = 12  # latents on each side of a frame
+    patch: int = 2
+    patch_frames: int = 4
+    refine_width: int = 96  # channels of the convolutional refinement of the prediction
+    refine_blocks: int = 3
+    rope_axes: tuple[int, int, int, int] = (12, 12, 20, 20)  # dims for shot, time, height, width
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def grid(self) -> int:
+        """Video tokens on each side of a frame."""
+        return self.latent_size // self.patch
+
+    @property
+    def token_dim(self) -> int:
+        """Latent values in one video token."""
+        return self.latent_channels * self.patch**2 * self.patch_frames
+
+    def __post_init__(self) -> None:
+        if sum(self.rope_axes) != self.head_dim:
+            raise ValueError(f"rope_axes {self.rope_axes} must add up to the head size {self.head_dim}")

@@ -1,0 +1,168 @@
+"""The native MoC DiT: captions and shots in one sequence, a noise level per shot, routed attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import AttentionContext, Recorder, Routing
+from .config import DiTConfig
+from .contexts import PackedScene, ShotShape, layout_after, pack_scene
+from .layers import Block, CaptionEmbedding, NoiseLevelEmbedding, Refine
+from .memory import ContextMemory
+from .rope import rope_angles
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyShot:
+    """One shot as the model sees it. B is the batch."""
+
+    index: int  # place in the scene; gaps are allowed
+    caption: Tensor  # (B, N) word ids, padded with 0
+    latents: Tensor  # (B, T, C, h, w) at noise level t
+    t: Tensor  # (B,) noise level: 0 is noise, 1 is clean
+
+
+class MoCDiT(nn.Module):
+    """Predicts clean latents of every shot from noisy ones, captions and the memory of earlier shots."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.noise_level = NoiseLevelEmbedding(width)
+        self.captions = CaptionEmbedding(config.vocabulary, config.caption_limit, width)
+        self.patch_in = nn.Linear(config.token_dim, width)
+        self.kinds = nn.Parameter(torch.randn(2, width) * 0.02)  # text, video
+        self.places = nn.Parameter(torch.randn(config.grid**2, width) * 0.02)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.blocks = nn.ModuleList(Block(width, config.heads, layer) for layer in range(config.depth))
+        self.final_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.patch_out = nn.Linear(width, config.token_dim)
+        self.refine = Refine(config.latent_channels, config.refine_width, config.refine_blocks, width)
+        nn.init.zeros_(self.patch_out.weight)
+        nn.init.zeros_(self.patch_out.bias)
+        modulation = self.modulation[1]
+        assert isinstance(modulation, nn.Linear)
+        nn.init.normal_(modulation.weight, std=0.01)
+        nn.init.zeros_(modulation.bias)
+
+    def forward(
+        self,
+        shots: Sequence[NoisyShot],
+        *,
+        prompt: Tensor | None = None,
+        routing: Routing,
+        memory: ContextMemory | None = None,
+        recorder: Recorder | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[Tensor]:
+        """Predicted clean latents of each shot, (B, T, C, h, w) each.
+
+        prompt: (B, P) word ids of the global prompt, given with the scene's first shots only: later
+        ones find it in the memory. With a memory B is 1, and `memory.commit` of the returned pack is
+        the caller's choice.
+        """
+        return self.run(
+            shots, prompt=prompt, routing=routing, memory=memory, recorder=recorder, generator=generator
+        )[0]
+
+    def run(
+        self,
+        shots: Sequence[NoisyShot],
+        *,
+        prompt: Tensor | None,
+        routing: Routing,
+        memory: ContextMemory | None = None,
+        recorder: Recorder | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[list[Tensor], PackedScene]:
+        """Like `forward`, and the packed layout of what was run."""
+        scene = self.pack(shots, prompt)
+        device = shots[0].latents.device
+        context = AttentionContext(
+            layout=layout_after(memory.layout if memory else None, scene),
+            angles=rope_angles(scene.positions.to(device), self.config.rope_axes),
+            routing=routing,
+            memory=memory,
+            recorder=recorder,
+            generator=generator,
+        )
+        x, condition = self._embed(shots, prompt)  # (B, L, W), (B, G, W)
+        shared = self.modulation(condition).unflatten(-1, (6, -1))  # (B, G, 6, W)
+        segment = scene.segment.to(device)
+        for block in self.blocks:
+            x = block(x, shared, segment, context)
+        shift, scale = self.final_modulation(condition).chunk(2, dim=-1)  # (B, G, W) each
+        outputs = []
+        for number, shot in enumerate(shots, start=len(scene.video) - len(shots)):
+            tokens = F.rms_norm(x[:, scene.video[number]], x.shape[-1:])
+            tokens = tokens * (1 + scale[:, number, None]) + shift[:, number, None]
+            predicted = self._unpatch(self.patch_out(tokens))
+            outputs.append(self.refine(shot.latents.to(predicted.dtype), predicted, condition[:, number]))
+        return outputs, scene
+
+    def pack(self, shots: Sequence[NoisyShot], prompt: Tensor | None) -> PackedScene:
+        """The layout of a global prompt (if any) and these shots."""
+        shapes = [
+            ShotShape(
+                index=shot.index,
+                caption_tokens=shot.caption.shape[1],
+                groups=shot.latents.shape[1] // self.config.patch_frames,
+            )
+            for shot in shots
+        ]
+        return pack_scene(0 if prompt is None else prompt.shape[1], shapes, grid=self.config.grid)
+
+    def _embed(self, shots: Sequence[NoisyShot], prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tokens (B, L, W) and the condition of each segment: noise level and caption, (B, G, W)."""
+        tokens: list[Tensor] = []
+        conditions: list[Tensor] = []
+        if prompt is not None:
+            words, summary = self.captions(prompt)
+            tokens.append(words + self.kinds[0])
+            conditions.append(self.noise_level(torch.ones_like(shots[0].t)) + summary)
+        for shot in shots:
+            words, summary = self.captions(shot.caption)
+            patches = self.patch_in(self._patch(shot.latents))
+            places = self.places.repeat(patches.shape[1] // len(self.places), 1)
+            tokens += [words + self.kinds[0], patches + places + self.kinds[1]]
+            conditions.append(self.noise_level(shot.t) + summary)
+        return torch.cat(tokens, dim=1), torch.stack(conditions, dim=1)
+
+    def _patch(self, latents: Tensor) -> Tensor:
+        """(B, T, C, h, w) → (B, tokens, token_dim), tokens ordered group, row, column."""
+        config = self.config
+        batch, frames = latents.shape[:2]
+        split = latents.reshape(
+            batch,
+            frames // config.patch_frames,
+            config.patch_frames,
+            config.latent_channels,
+            config.grid,
+            config.patch,
+            config.grid,
+            config.patch,
+        )  # b g f c y p x q
+        return split.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(batch, -1, config.token_dim)
+
+    def _unpatch(self, tokens: Tensor) -> Tensor:
+        """(B, tokens, token_dim) → (B, T, C, h, w); the inverse of `_patch`."""
+        config = self.config
+        batch = tokens.shape[0]
+        split = tokens.reshape(
+            batch,
+            -1,
+            config.grid,
+            config.grid,
+            config.patch_frames,
+            config.latent_channels,
+            config.patch,
+            config.patch,
+        )  # b g y x f c p q
+        merged = split.permute(0, 1, 4, 5, 2, 6, 3, 7)  # b g f c y p x q
+        return merged.reshape(batch, -1, config.latent_channels, config.latent_size, config.latent_size)

@@ -1,0 +1,117 @@
+"""Building blocks of the DiT other than attention."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import Attention, AttentionContext
+
+
+class NoiseLevelEmbedding(nn.Module):
+    """Noise level t in [0, 1] (1 = clean) → vector: sinusoids and a two-layer perceptron."""
+
+    def __init__(self, width: int, frequencies: int = 64) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.mlp = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:  # (...) → (..., W)
+        scale = torch.exp(-math.log(10_000) * torch.arange(self.frequencies, device=t.device) / self.frequencies)
+        angles = 1000 * t[..., None].float() * scale
+        return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1))
+
+
+class CaptionEmbedding(nn.Module):
+    """Word ids → token vectors, and one order-aware vector for the whole caption. Id 0 is padding."""
+
+    def __init__(self, vocabulary: int, limit: int, width: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width)
+        self.places = nn.Parameter(torch.randn(limit, width) * 0.02)
+        self.pool = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        nn.init.normal_(self.words.weight, std=0.5)
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """ids: (B, N) → tokens (B, N, W), summary (B, W)."""
+        placed = self.words(ids) + self.places[: ids.shape[1]]
+        # the order of words enters the summary by gating each word with its place
+        gated = self.words(ids) * (1 + 10 * self.places[: ids.shape[1]])
+        present = (ids != 0).unsqueeze(-1)
+        return placed, self.pool((gated * present).sum(1) / 3)
+
+
+class SwiGLU(nn.Module):
+    """Feed-forward layer with a gated SiLU (Shazeer, arXiv 2002.05202)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * value)
+
+
+class Block(nn.Module):
+    """One transformer block with adaptive layer norm: shared modulation plus the block's own bias."""
+
+    def __init__(self, width: int, heads: int, layer: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, layer)
+        self.feed_forward = SwiGLU(width, int(width * 8 / 3) // 32 * 32)
+        self.modulation = nn.Parameter(torch.zeros(6, width))
+
+    def forward(self, x: Tensor, shared: Tensor, segment: Tensor, context: AttentionContext) -> Tensor:
+        """x: (B, L, W); shared: (B, G, 6, W) per segment; segment: (L,) of each token."""
+        modulation = (shared + self.modulation).index_select(1, segment)  # (B, L, 6, W)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.to(x.dtype).unbind(2)
+        normed = F.rms_norm(x, x.shape[-1:]) * (1 + scale1) + shift1
+        x = x + gate1 * self.attention(normed, context)
+        normed = F.rms_norm(x, x.shape[-1:]) * (1 + scale2) + shift2
+        return x + gate2 * self.feed_forward(normed)
+
+
+class RefineBlock(nn.Module):
+    """Residual convolutions whose middle is scaled and shifted by a condition vector (FiLM)."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = nn.Linear(condition, 2 * channels)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x: (N, C, h, w); condition: (N, W)."""
+        scale, shift = self.film(condition)[..., None, None].chunk(2, dim=1)
+        return x + self.conv2(F.silu(self.conv1(F.silu(x)) * (1 + scale) + shift))
+
+
+class Refine(nn.Module):
+    """Convolutional refinement of a predicted frame, conditioned on noise level and caption.
+
+    Sees the noisy latents and the transformer's prediction; adds a correction that starts at zero.
+    """
+
+    def __init__(self, latent_channels: int, channels: int, blocks: int, condition: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(2 * latent_channels, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(RefineBlock(channels, condition) for _ in range(blocks))
+        self.leave = nn.Conv2d(channels, latent_channels, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, noisy: Tensor, predicted: Tensor, condition: Tensor) -> Tensor:
+        """noisy, predicted: (B, T, C, h, w); condition: (B, W). Returns (B, T, C, h, w)."""
+        batch, frames = noisy.shape[:2]
+        flat = torch.cat((noisy, predicted), dim=2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x = self.enter(flat)
+        for block in self.blocks:
+            x = block(x, condition.repeat_interleave(frames, dim=0))
+        return predicted + self.leave(F.silu(x)).view(batch, frames, *predicted.shape[2:])

@@ -1,0 +1,137 @@
+"""What a user can set for a run, what a run reports while it goes, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from mocgen.errors import UsageError
+
+AttentionName = Literal["moc", "dense", "window", "first-frame", "random"]
+ATTENTION_NAMES: tuple[str, ...] = get_args(AttentionName)
+DeviceName = Literal["auto", "cpu", "cuda"]
+DtypeName = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of one run. None means: the model's own default.
+
+    Raises:
+        UsageError: a number outside its sensible range, or a name that is not known.
+    """
+
+    model: str = "embedded"  # "embedded", HUB_ID[@REV] or a folder
+    seconds: float | None = None  # per shot
+    size: tuple[int, int] | None = None  # (width, height) of the output, pixels
+    fps: float | None = None  # of the output
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+    negative: str = ""
+    attention: AttentionName = "moc"
+    top_k: int | None = None
+    causal: bool = True  # False: all shots are denoised jointly, each may route to later ones
+    device: DeviceName = "auto"
+    dtype: DtypeName = "auto"
+    upscale: bool = True  # False: write the model's own (small) picture size
+
+    def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise UsageError("the model's name is empty; leave it out to use the embedded one")
+        if self.seconds is not None:
+            check_seconds(self.seconds, "seconds per shot")
+        if self.size is not None and not all(16 <= side <= 8192 and side % 2 == 0 for side in self.size):
+            width, height = self.size
+            raise UsageError(f"size {width}x{height}: width and height must be even and from 16 to 8192")
+        _check_range(self.fps, "fps", 1, 240)
+        _check_range(self.seed, "seed", 0, 2**63 - 1)
+        _check_range(self.steps, "steps", 1, 1000)
+        _check_range(self.guidance, "guidance", 0, 100)
+        _check_range(self.top_k, "top-k", 1, 1_000_000)
+        _check_name(self.attention, "attention", ATTENTION_NAMES)
+        _check_name(self.device, "device", get_args(DeviceName))
+        _check_name(self.dtype, "dtype", get_args(DtypeName))
+
+
+def check_seconds(value: float, name: str) -> None:
+    """Raises UsageError if a length in seconds is not one that a shot or a stretch of clip can have."""
+    _check_range(value, name, 0.01, 3600)
+
+
+def _check_range(value: float | None, name: str, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:  # false for NaN too
+        raise UsageError(f"{name} must be from {low} to {high}, not {value}")
+
+
+def _check_name(value: str, name: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelLoading:
+    """The model is being loaded."""
+
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextEncoding:
+    """The clip that is extended is being read into the context memory."""
+
+    shots_done: int
+    shots: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One denoising step of one shot is done (step 0: the shot begins). Counts are 1-based."""
+
+    shot: int
+    shots: int
+    step: int
+    steps: int
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """A shot's frames are being decoded and encoded into the output (shot 0: the user's own clip)."""
+
+    shot: int
+    shots: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Something the user should know; the run goes on."""
+
+    message: str
+
+
+Event = ModelLoading | ContextEncoding | Step | Writing | Notice
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run made; the fields of `--format json`."""
+
+    output: Path
+    frames: int
+    fps: float
+    width: int
+    height: int
+    seconds: float
+    seed: int
+    model: str
+    revision: str
+    attention: AttentionName
+    top_k: int
+    density: float  # attended (query, key) pairs / all pairs of the scene
+    elapsed_seconds: float
+    shots: int
+    unknown_words: tuple[str, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Training: the synthetic world, data, sparsification schedule, loops."""

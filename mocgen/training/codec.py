@@ -1,0 +1,81 @@
+"""Training of the embedded codec on frames of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mocgen.codec.embedded import CodecConfig, Conv2d, EmbeddedCodec, to_unit_range
+
+from .config import CodecTraining
+from .optim import Optimizers
+from .state import averaged, load_state, save_state, step_generator
+
+OnStep = Callable[[int, float], None]  # step, loss
+
+
+def codec_loss(output: Tensor, target: Tensor, mask: Tensor, object_weight: float) -> Tensor:
+    """L1 with heavier objects + ½ L1 of the image gradients + ½ L1 of 4× pooled frames.
+
+    output, target: (N, 3, H, W); mask: (N, 1, H, W) in [0, 1].
+    """
+    error = output - target
+    weight = 1 + (object_weight - 1) * mask
+    pixels = (error.abs() * weight).sum() / (3 * weight.sum())
+    slopes = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    return pixels + 0.5 * slopes + 0.5 * F.avg_pool2d(error, 4).abs().mean()
+
+
+def codec_optimizers(codec: EmbeddedCodec, training: CodecTraining) -> Optimizers:
+    """Muon for every kernel but those that touch pixels or latents."""
+    edges = {codec.encoder[1], codec.encoder[-1], codec.decoder[0], codec.decoder[-2]}
+    names = [
+        f"{name}.weight"
+        for name, module in codec.named_modules()
+        if isinstance(module, Conv2d) and module not in edges
+    ]
+    return Optimizers(codec, names, training.optim)
+
+
+def train_codec(
+    config: CodecConfig,
+    training: CodecTraining,
+    frames: Tensor,
+    masks: Tensor,
+    *,
+    seed: int,
+    state: Path,
+    save_every: int,
+    on_step: OnStep,
+) -> EmbeddedCodec:
+    """Train a codec and return it with averaged weights.
+
+    frames: (N, H, W, 3) uint8; masks: (N, H, W) uint8 coverage of the object. Goes on from `state`
+    if that file exists, with the same result as an uninterrupted run.
+    """
+    torch.manual_seed(seed)
+    codec = EmbeddedCodec(config).to(memory_format=torch.channels_last)
+    optimizers = codec_optimizers(codec, training)
+    start = load_state(state, codec, optimizers) if state.exists() else 0
+    for step in range(start, training.steps):
+        generator = step_generator(seed, step)
+        picks = torch.randint(len(frames), (training.batch,), generator=generator)
+        target = to_unit_range(frames[picks]).contiguous(memory_format=torch.channels_last)
+        mask = masks[picks, None].float() / 255  # (N, 1, H, W)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = codec.encode(target)
+            sigma = training.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
+            noisy = latents + sigma * torch.randn(latents.shape, generator=generator)
+            output = codec.decode(noisy)
+        loss = codec_loss(output.float(), target, mask, training.object_weight)
+        loss.backward()
+        optimizers.step(step, training.steps)
+        on_step(step + 1, loss.item())
+        if (step + 1) % save_every == 0 or step + 1 == training.steps:
+            save_state(state, codec, optimizers, step + 1)
+    codec.load_state_dict(averaged(codec, optimizers))
+    return codec.eval()

@@ -1,0 +1,126 @@
+"""The configuration of a training run: one TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mocgen.codec.embedded import CodecConfig
+from mocgen.errors import TrainingError
+from mocgen.model.config import DiTConfig
+
+from .optim import OptimConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The pool of rendered scenes that a run learns from."""
+
+    scenes: int = 8000
+    shots: int = 4  # per scene
+    frames: int = 8  # per shot
+    codec_scenes: int = 2000  # of them, those that the codec learns from
+    workers: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecTraining:
+    """How the codec is trained."""
+
+    steps: int = 1500
+    batch: int = 64  # frames
+    latent_noise: float = 0.2  # largest σ of the noise that the decoder learns to bear
+    object_weight: float = 4.0  # weight of the object's pixels in the L1 loss
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of the curriculum: gradual sparsification is a list of these."""
+
+    steps: int
+    batch: int  # scenes
+    shots: int  # per scene; 1: single shots with full captions
+    top_k: int = 64
+    drop_off: float = 0.0
+    drop_in: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTTraining:
+    """How the DiT is trained."""
+
+    stages: tuple[Stage, ...]
+    noise_mean: float = -0.9  # t = sigmoid(N(mean, 1)); lower is noisier
+    noise_uniform: float = 0.1  # share of noise levels drawn uniformly instead
+    caption_dropout: float = 0.1
+    clean_share: float = 0.4  # of the shots behind the clean prefix of a multi-shot scene
+    shot_span: int = 48  # shot positions are drawn from a span this long, so that far gaps are known
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that determines a run."""
+
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    model: DiTConfig = field(default_factory=DiTConfig)
+    codec_training: CodecTraining = field(default_factory=CodecTraining)
+    training: DiTTraining
+    save_every: int = 200  # steps between resumable checkpoints
+    sample_every: int = 500  # steps between sample sheets
+    threads: int = 2
+
+    def model_for(self, vocabulary: int) -> DiTConfig:
+        """The model's sizes for a vocabulary of this many ids, codec and model made to fit each other."""
+        return dataclasses.replace(
+            self.model,
+            vocabulary=vocabulary,
+            latent_channels=self.codec.channels,
+            latent_size=self.codec.latent_size,
+        )
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML file; raises TrainingError naming the file, the key and what is wrong."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(f"no such training configuration: {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrainingError(f"{path} cannot be read as TOML: {error}") from None
+    try:
+        return _build(TrainConfig, table, "")
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"{path}: {error}") from None
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """`value` from TOML as an instance of `kind`: a dataclass, a tuple of them, or a plain type."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        if not isinstance(value, dict):
+            raise ValueError(f"{where or 'the file'} must be a table")
+        unknown = sorted(set(value) - set(hints))
+        if unknown:
+            raise ValueError(f"unknown key {where}{unknown[0]}; known are {', '.join(sorted(hints))}")
+        return kind(**{key: _build(hints[key], item, f"{where}{key}.") for key, item in value.items()})  # type: ignore[operator]
+    if typing.get_origin(kind) is tuple:
+        items = typing.get_args(kind)
+        kinds = [items[0]] * len(value) if items[-1] is Ellipsis else list(items)
+        return tuple(_build(k, item, where) for k, item in zip(kinds, value, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ValueError(f"{where.rstrip('.')} must be {kind.__name__}, not {value!r}")
+    return value

@@ -1,0 +1,106 @@
+"""Training of the DiT by flow matching, from single shots to sparsely routed scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mocgen.model.attention import Routing
+from mocgen.model.config import DiTConfig
+from mocgen.model.dit import MoCDiT, NoisyShot
+from mocgen.sampling import add_noise
+
+from .batches import CLEAN, Batch, Batches
+from .config import DiTTraining, Stage
+from .optim import Optimizers
+from .state import averaged, load_state, save_state, step_generator
+
+OnStep = Callable[[int, float, float], None]  # step, loss, norm of the gradient
+OnSample = Callable[[int, MoCDiT], None]  # step, model with averaged weights
+
+
+def dit_optimizers(model: MoCDiT, training: DiTTraining) -> Optimizers:
+    """Muon for the matrices inside blocks, AdamW for embeddings, projections and convolutions."""
+    names = [
+        name
+        for name, parameter in model.named_parameters()
+        if name.startswith("blocks.") and parameter.ndim == 2 and "modulation" not in name
+    ]
+    return Optimizers(model, names, training.optim)
+
+
+def stage_at(training: DiTTraining, step: int) -> Stage:
+    """The stage of the curriculum that a step belongs to."""
+    for stage in training.stages:
+        if step < stage.steps:
+            return stage
+        step -= stage.steps
+    return training.stages[-1]
+
+
+def flow_loss(model: MoCDiT, batch: Batch, stage: Stage, generator: torch.Generator) -> Tensor:
+    """Squared error of the predicted clean latents, weighted by 1 / ((1 − t)² + 0.05), noisy shots only.
+
+    The weight makes it the error of the velocity (x − x_t) / (1 − t), bounded where t is near 1.
+    """
+    shots = [
+        NoisyShot(
+            index=position,
+            caption=batch.captions[:, s],
+            latents=add_noise(batch.latents[:, s], batch.noise[:, s], batch.t[:, s]),
+            t=batch.t[:, s],
+        )
+        for s, position in enumerate(batch.shots)
+    ]
+    routing = Routing(top_k=stage.top_k, drop_off=stage.drop_off, drop_in=stage.drop_in)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(shots, prompt=batch.prompt, routing=routing, generator=generator)
+    predicted = torch.stack(outputs, dim=1).float()  # (B, S, T, C, h, w)
+    error = (predicted - batch.latents).square().flatten(2).mean(-1)  # (B, S)
+    weight = (batch.t < CLEAN) / ((1 - batch.t).square() + 0.05)
+    return (error * weight).sum() / (batch.t < CLEAN).sum()
+
+
+def train_dit(
+    config: DiTConfig,
+    training: DiTTraining,
+    batches: Batches,
+    *,
+    seed: int,
+    state: Path,
+    save_every: int,
+    sample_every: int,
+    on_step: OnStep,
+    on_sample: OnSample,
+) -> MoCDiT:
+    """Train a DiT through all stages and return it with averaged weights.
+
+    Goes on from `state` if that file exists, with the same result as an uninterrupted run.
+    """
+    torch.manual_seed(seed)
+    model = MoCDiT(config).train()
+    optimizers = dit_optimizers(model, training)
+    start = load_state(state, model, optimizers) if state.exists() else 0
+    for step in range(start, training.steps):
+        stage = stage_at(training, step)
+        generator = step_generator(seed, step)
+        loss = flow_loss(model, batches.draw(stage, generator), stage, generator)
+        loss.backward()
+        norm = optimizers.step(step, training.steps)
+        on_step(step + 1, loss.item(), norm)
+        last = step + 1 == training.steps
+        if (step + 1) % save_every == 0 or last:
+            save_state(state, model, optimizers, step + 1)
+        if (step + 1) % sample_every == 0 or last:
+            on_sample(step + 1, with_average(model, optimizers))
+    return with_average(model, optimizers)
+
+
+def with_average(model: MoCDiT, optimizers: Optimizers) -> MoCDiT:
+    """A copy of the model with averaged weights, ready to sample."""
+    copy = MoCDiT(model.config)
+    copy.load_state_dict(averaged(model, optimizers))
+    return copy.eval()

@@ -1,0 +1,185 @@
+"""One training run: codec, pool of encoded scenes, DiT, checkpoint. Every part resumes where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mocgen.bundle import Defaults, NativeModel, save_bundle
+from mocgen.codec.embedded import EmbeddedCodec
+from mocgen.errors import TrainingError
+from mocgen.model.attention import Routing
+from mocgen.model.dit import MoCDiT
+from mocgen.text.vocabulary import Vocabulary
+
+from .batches import Batches
+from .codec import train_codec
+from .config import TrainConfig, load_config
+from .data import ScenePool, build_pool, load_pool, render_codec_frames, save_pool
+from .dit import stage_at, train_dit
+from .samples import plot_loss, sample_sheet, save_picture
+from .world import STOP_WORDS, WORDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a run is doing: `done` of `total` units of `part`, and the latest loss if there is one."""
+
+    part: str
+    done: int
+    total: int
+    loss: float | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def train(config_file: Path, out: Path, *, resume: bool = False, on_progress: OnProgress = lambda p: None) -> Path:
+    """Carry out the run that a TOML file describes in the folder `out`; returns the checkpoint's folder.
+
+    Raises TrainingError if the configuration is bad, or `out` holds another run or one that is not to
+    be resumed.
+    """
+    config = load_config(config_file)
+    _prepare(config_file, out, resume)
+    torch.set_num_threads(config.threads)
+    codec = _codec(config, out, on_progress)
+    pool = _pool(config, codec, out, on_progress)
+    vocabulary = Vocabulary.of(WORDS, STOP_WORDS)
+    dit = _dit(config, codec, pool, vocabulary, out, on_progress)
+    model = NativeModel(
+        dit=dit, codec=codec, vocabulary=vocabulary, defaults=Defaults(top_k=config.training.stages[-1].top_k)
+    )
+    save_bundle(model, out / "model", training=config_file.read_text(encoding="utf-8"))
+    return out / "model"
+
+
+def _prepare(config_file: Path, out: Path, resume: bool) -> None:
+    kept = out / "config.toml"
+    if kept.exists() and not resume:
+        raise TrainingError(f"{out} already holds a run; add --resume to go on with it, or name another folder")
+    if kept.exists() and kept.read_bytes() != config_file.read_bytes():
+        raise TrainingError(f"{out} was started with another configuration: {kept} differs from {config_file}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not kept.exists():
+            shutil.copyfile(config_file, kept)
+    except OSError as error:
+        raise TrainingError(f"cannot write to {out}: {error.strerror}") from None
+
+
+def _codec(config: TrainConfig, out: Path, on_progress: OnProgress) -> EmbeddedCodec:
+    path = out / "codec.safetensors"
+    if path.exists():
+        codec = EmbeddedCodec(config.codec)
+        codec.load_state_dict(load_file(path))
+        return codec.eval()
+    frames, masks = render_codec_frames(
+        config.data,
+        size=config.codec.size,
+        seed=config.seed,
+        on_scene=lambda done, total: on_progress(Progress(part="frames", done=done, total=total)),
+    )
+    table = LossTable(out / "codec-loss.csv")
+    steps = config.codec_training.steps
+
+    def on_step(step: int, loss: float) -> None:
+        table.add(step, loss, 0.0)
+        on_progress(Progress(part="codec", done=step, total=steps, loss=loss))
+
+    codec = train_codec(
+        config.codec,
+        config.codec_training,
+        frames,
+        masks,
+        seed=config.seed,
+        state=out / "codec-state.safetensors",
+        save_every=config.save_every,
+        on_step=on_step,
+    )
+    save_file({name: value.contiguous() for name, value in codec.state_dict().items()}, path)
+    return codec
+
+
+def _pool(config: TrainConfig, codec: EmbeddedCodec, out: Path, on_progress: OnProgress) -> ScenePool:
+    path = out / "pool.safetensors"
+    if not path.exists():
+        pool = build_pool(
+            codec,
+            config.data,
+            seed=config.seed,
+            on_scene=lambda done, total: on_progress(Progress(part="scenes", done=done, total=total)),
+        )
+        save_pool(pool, path)
+    return load_pool(path)
+
+
+def _dit(
+    config: TrainConfig,
+    codec: EmbeddedCodec,
+    pool: ScenePool,
+    vocabulary: Vocabulary,
+    out: Path,
+    on_progress: OnProgress,
+) -> MoCDiT:
+    training = config.training
+    table = LossTable(out / "loss.csv")
+    stage_starts = list(accumulate(stage.steps for stage in training.stages))[:-1]
+
+    def on_step(step: int, loss: float, norm: float) -> None:
+        table.add(step, loss, norm)
+        on_progress(Progress(part="model", done=step, total=training.steps, loss=loss))
+
+    def on_sample(step: int, model: MoCDiT) -> None:
+        routing = Routing(top_k=stage_at(training, step - 1).top_k)
+        sheet = sample_sheet(model, codec, vocabulary, frames=config.data.frames, routing=routing)
+        save_picture(sheet, out / "samples" / f"step-{step:06d}.png")
+        plot_loss(table.path, out / "loss.png", stage_starts)
+
+    model_config = config.model_for(len(vocabulary))
+    return train_dit(
+        model_config,
+        training,
+        Batches(pool, vocabulary, model_config, training),
+        seed=config.seed,
+        state=out / "state.safetensors",
+        save_every=config.save_every,
+        sample_every=config.sample_every,
+        on_step=on_step,
+        on_sample=on_sample,
+    )
+
+
+class LossTable:
+    """A CSV file of step, loss, gradient norm and seconds; steps that are done again replace old rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._start = time.monotonic()
+        self._open = False
+
+    def add(self, step: int, loss: float, norm: float) -> None:
+        """Append one row."""
+        if not self._open:
+            self._truncate(step)
+        with self.path.open("a", newline="") as file:
+            seconds = time.monotonic() - self._start
+            csv.writer(file).writerow((step, f"{loss:.6f}", f"{norm:.4f}", f"{seconds:.2f}"))
+
+    def _truncate(self, step: int) -> None:
+        """Keep only rows before `step`."""
+        rows = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.reader(file) if row[0] != "step" and int(row[0]) < step]
+        with self.path.open("w", newline="") as file:
+            csv.writer(file).writerows([("step", "loss", "gradient_norm", "seconds"), *rows])
+        self._open = True

@@ -1,0 +1,38 @@
+"""The synthetic world: seeded, captioned multi-shot scenes in the style of a cartoon."""
+
+from mocgen.training.world.pool import render_pool
+from mocgen.training.world.render import object_mask, render_shot
+from mocgen.training.world.scenes import sample_look, sample_scene
+from mocgen.training.world.specs import (
+    COLORS,
+    MOTIONS,
+    PATTERNS,
+    PLACES,
+    SHAPES,
+    Look,
+    Pose,
+    SceneSpec,
+    ShotSpec,
+    is_held_out,
+)
+from mocgen.training.world.words import STOP_WORDS, WORDS
+
+__all__ = [
+    "COLORS",
+    "MOTIONS",
+    "PATTERNS",
+    "PLACES",
+    "SHAPES",
+    "STOP_WORDS",
+    "WORDS",
+    "Look",
+    "Pose",
+    "SceneSpec",
+    "ShotSpec",
+    "is_held_out",
+    "object_mask",
+    "render_pool",
+    "render_shot",
+    "sample_look",
+    "sample_scene",
+]

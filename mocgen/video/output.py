@@ -1,0 +1,119 @@
+"""Output files: the kind a name asks for, whether it may be written, how it appears only when complete."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+import av
+
+from mocgen.errors import OutputError, UsageError
+
+SETTINGS_FILE = "metadata.json"  # in a folder of pictures
+ATTACHMENT_FILE = "latents.safetensors"  # in a folder of pictures
+FRAME_PATTERN = "frame_*.png"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class OutputKind(Enum):
+    """What an output's name asks for, by its suffix."""
+
+    MP4 = ".mp4"
+    WEBM = ".webm"
+    GIF = ".gif"
+    FOLDER = ""
+
+
+def output_kind(path: Path) -> OutputKind:
+    """The kind of output that `path` names; raises UsageError for other suffixes."""
+    if Path(path).is_dir():
+        return OutputKind.FOLDER
+    suffix = Path(path).suffix.lower()
+    try:
+        return OutputKind(suffix)
+    except ValueError:
+        raise UsageError(
+            f"{path}: cannot write {suffix}. Name the output .mp4, .webm or .gif, "
+            "or give a name without suffix for a folder of PNGs."
+        ) from None
+
+
+def check_output(path: Path, overwrite: bool) -> OutputKind:
+    """Check before any work that `path` can be written; leaves nothing behind.
+
+    Raises UsageError for an unknown suffix, OutputError if the output exists (unless `overwrite`), is a
+    folder that holds something else than our pictures, or its parent folder is missing or not writable.
+    """
+    path = Path(path)
+    kind = output_kind(path)
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}. Create it or choose another place.")
+    if os.path.lexists(path):
+        if not overwrite:
+            raise OutputError(
+                f"{path}: exists already. Choose another name, or pass --overwrite to replace it."
+            )
+        if path.is_dir():
+            _check_ours(path)
+    with output_errors(path):
+        trial = part_path(path)
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    return kind
+
+
+def part_path(path: Path) -> Path:
+    """A new hidden name beside `path`, with the same suffix: where it is written until complete."""
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}.part{path.suffix}"
+
+
+def remove_part(part: Path) -> None:
+    """Remove an unfinished output, file or folder, if it is there."""
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
+
+
+def put_in_place(part: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a complete output its final name in one step. Raises OutputError."""
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path}: has appeared meanwhile. Choose another name, or pass --overwrite.")
+    with output_errors(path):
+        if not path.is_dir():
+            os.replace(part, path)
+            return
+        _check_ours(path)
+        old = part_path(path)
+        os.replace(path, old)
+        os.replace(part, path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what libav and the system raise while writing `path` into an OutputError."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        if error.errno in _NO_ROOM:
+            raise OutputError(
+                f"{path}: the disk is full. Free some space, or choose another place with -o."
+            ) from error
+        reason = str(error.strerror or error).lower()
+        raise OutputError(f"{path}: cannot be written ({reason}). Choose another place with -o.") from error
+
+
+def _check_ours(folder: Path) -> None:
+    """Replacing a folder deletes what is in it: only our own pictures may go."""
+    for entry in folder.iterdir():
+        if entry.name not in (SETTINGS_FILE, ATTACHMENT_FILE) and not entry.match(FRAME_PATTERN):
+            raise OutputError(
+                f"{folder}: holds other files ({entry.name}) that would be deleted. Choose another name."
+            )

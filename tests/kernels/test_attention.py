@@ -1,0 +1,223 @@
+"""routed_attention: every backend against masked attention, forward and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from mocgen_kernels import ContextLayout, Kind, moc_attention, reference, route, routed_attention
+from torch import Tensor
+
+BACKENDS = ("reference", "cpu", "auto")
+Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Softmax attention written out: q (B, Lq, H, D), mask (B, H, Lq, L)."""
+    logits = torch.einsum("bqhd,bkhd->bhqk", q, k) * q.shape[-1] ** -0.5
+    weights = logits.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+    return torch.einsum("bhqk,bkhd->bqhd", weights, v)
+
+
+def with_gradients(out: Tensor, *leaves: Tensor) -> list[Tensor]:
+    """The output and its gradients for a fixed random upstream gradient."""
+    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
+
+
+def errors(actual: list[Tensor], expected: list[Tensor]) -> list[float]:
+    """Largest error of the output, dq, dk, dv."""
+    return [float((a.double() - e.double()).abs().max()) for a, e in zip(actual, expected, strict=True)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("top_k", [0, 1, 3])
+@pytest.mark.parametrize("first", [0, 9, 17])
+def test_sparse_equals_masked(
+    ragged: ContextLayout, qkv: Make, backend: str, causal: bool, top_k: int, first: int
+) -> None:
+    q, k, v = qkv(ragged, tail=ragged.length - ragged.offsets[first])
+    selection = route(q, k, ragged, top_k=top_k, causal=causal)
+    assert selection.density() < 0.8
+    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    actual = with_gradients(routed_attention(q, k, v, ragged, selection, backend=backend), q, k, v)
+    assert max(errors(actual, expected)) <= 1e-5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("causal", [True, False])
+def test_top_k_of_all_candidates_equals_dense(
+    ragged: ContextLayout, qkv: Make, backend: str, causal: bool
+) -> None:
+    q, k, v = qkv(ragged)
+    selection = route(q, k, ragged, top_k=ragged.count, causal=causal, backend=backend)
+    assert torch.equal(
+        selection.dense_mask(), route(q, k, ragged, policy="dense", causal=causal).dense_mask()
+    )
+    assert selection.density("causal") == 1.0
+    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    actual = with_gradients(routed_attention(q, k, v, ragged, selection, backend=backend), q, k, v)
+    assert max(errors(actual, expected)) <= 1e-5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("policy", ["dense", "window", "first-frame", "random"])
+def test_baselines_equal_masked(ragged: ContextLayout, qkv: Make, backend: str, policy: str) -> None:
+    q, k, v = qkv(ragged)
+    selection = route(q, k, ragged, top_k=2, policy=policy, generator=0)
+    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    actual = with_gradients(routed_attention(q, k, v, ragged, selection, backend=backend), q, k, v)
+    assert max(errors(actual, expected)) <= 1e-5
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> ContextLayout:
+    shots = sorted(draw(st.lists(st.integers(-1, 6), min_size=1, max_size=16)))
+    lengths = draw(st.lists(st.integers(1, 40), min_size=len(shots), max_size=len(shots)))
+    video = draw(st.lists(st.booleans(), min_size=len(shots), max_size=len(shots)))
+    kinds = [Kind.VIDEO if v and s >= 0 else Kind.TEXT for v, s in zip(video, shots, strict=True)]
+    return ContextLayout(lengths=lengths, kinds=kinds, shots=shots)
+
+
+@given(
+    layout=layouts(),
+    backend=st.sampled_from(BACKENDS),
+    batch=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    dim=st.sampled_from([1, 8, 24]),
+    top_k=st.integers(0, 5),
+    causal=st.booleans(),
+    text_anchors=st.sampled_from(["own", "all"]),
+    drop_in=st.sampled_from([0.0, 1.0]),
+    first=st.integers(0, 15),
+)
+@hypothesis_settings(max_examples=120, deadline=None, derandomize=True)
+def test_any_layout_equals_masked(
+    layout: ContextLayout,
+    backend: str,
+    batch: int,
+    heads: int,
+    dim: int,
+    top_k: int,
+    causal: bool,
+    text_anchors: str,
+    drop_in: float,
+    first: int,
+) -> None:
+    start = layout.offsets[min(first, layout.count - 1)]
+    generator = torch.Generator().manual_seed(layout.length)
+    shape = (batch, layout.length, heads, dim)
+    q, k, v = (torch.randn(shape, generator=generator) for _ in range(3))
+    q, k, v = q[:, start:].clone().requires_grad_(), k.requires_grad_(), v.requires_grad_()
+    selection = route(
+        q, k, layout, top_k=top_k, causal=causal, text_anchors=text_anchors, drop_in=drop_in, generator=1
+    )
+    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    actual = with_gradients(routed_attention(q, k, v, layout, selection, backend=backend), q, k, v)
+    assert max(errors(actual, expected)) <= 2e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_error_against_fp64(ragged: ContextLayout, qkv: Make, backend: str, dtype: torch.dtype) -> None:
+    """At most twice the error of masked attention in the same dtype, in the output and every gradient."""
+    q, k, v = qkv(ragged, dim=64, dtype=dtype)
+    selection = route(q, k, ragged, top_k=2)
+    precise = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    truth = with_gradients(masked_attention(*precise, selection.dense_mask()), *precise)
+    plain = errors(with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v), truth)
+    ours = with_gradients(routed_attention(q, k, v, ragged, selection, backend=backend), q, k, v)
+    assert {x.dtype for x in ours} == {dtype}
+    for mine, theirs in zip(errors(ours, truth), plain, strict=True):
+        assert mine <= 2 * theirs
+
+
+@pytest.mark.parametrize("backend", ["cpu", "auto"])
+def test_gradcheck(ragged: ContextLayout, qkv: Make, backend: str) -> None:
+    q, k, v = (x.detach().double().requires_grad_() for x in qkv(ragged, batch=1, heads=2, dim=3))
+    selection = route(q, k, ragged, top_k=2)
+    assert torch.autograd.gradcheck(
+        lambda *x: routed_attention(*x, ragged, selection, backend=backend), (q, k, v), fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_large_logits_do_not_overflow(ragged: ContextLayout, qkv: Make, backend: str) -> None:
+    q, k, v = qkv(ragged)
+    selection = route(q, k, ragged, top_k=2)
+    loud = [(60 * x).detach().requires_grad_() for x in (q, k)] + [v]
+    expected = with_gradients(masked_attention(*loud, selection.dense_mask()), *loud)
+    actual = with_gradients(routed_attention(*loud, ragged, selection, backend=backend), *loud)
+    assert all(torch.isfinite(x).all() for x in actual)
+    for error, truth in zip(errors(actual, expected), expected, strict=True):
+        assert error <= 1e-3 * max(1.0, float(truth.abs().max()))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_skipped_tokens_have_no_influence(ragged: ContextLayout, qkv: Make, backend: str) -> None:
+    q, k, v = qkv(ragged, batch=1, heads=1)
+    selection = route(q, k, ragged, top_k=1)
+    query = ragged.length - 1
+    unseen = ~selection.dense_mask()[0, 0, query]  # (L,)
+    assert unseen.any()
+    out = routed_attention(q, k, v, ragged, selection, backend=backend)[0, query]
+    for x in torch.autograd.grad(out.sum(), (k, v)):
+        assert not x[0, unseen].any()
+        assert x[0, ~unseen].any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_shared_memory_of_batch_one(ragged: ContextLayout, qkv: Make, backend: str) -> None:
+    q, _, _ = qkv(ragged, batch=3)
+    _, k, v = qkv(ragged, batch=1, seed=1)
+    wide = [x.detach().expand(3, -1, -1, -1).clone().requires_grad_() for x in (k, v)]
+    shared = moc_attention(q, k, v, ragged, top_k=2, backend=backend)
+    copied = moc_attention(q, *wide, ragged, top_k=2, backend=backend)
+    actual, expected = with_gradients(shared, q, k, v), with_gradients(copied, q, *wide)
+    expected[2:] = [x.sum(0, keepdim=True) for x in expected[2:]]
+    assert max(errors(actual, expected)) <= 1e-5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_moc_attention_is_route_then_attend(ragged: ContextLayout, qkv: Make, backend: str) -> None:
+    q, k, v = qkv(ragged)
+    whole = moc_attention(q, k, v, ragged, top_k=2, drop_in=1.0, generator=3, backend=backend)
+    selection = route(q, k, ragged, top_k=2, drop_in=1.0, generator=3, backend=backend)
+    assert torch.equal(whole, routed_attention(q, k, v, ragged, selection, backend=backend))
+    specified = reference.moc_attention(q, k, v, ragged, top_k=2, drop_in=1.0, generator=3)
+    assert (whole - specified).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_and_no_grad(ragged: ContextLayout, qkv: Make, backend: str) -> None:
+    q, k, v = qkv(ragged)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = moc_attention(q, k, v.bfloat16(), ragged, top_k=2, backend=backend)
+        selection = route(q, k, ragged, top_k=2, backend=backend)
+    assert torch.equal(selection.routed(), route(q, k, ragged, top_k=2).routed())  # scored in fp32
+    assert out.dtype is torch.bfloat16
+    grads = torch.autograd.grad(out.float().sum(), (q, k))
+    assert all(g.dtype is torch.float32 and torch.isfinite(g).all() for g in grads)
+    with torch.no_grad():
+        plain = moc_attention(q, k, v, ragged, top_k=2, backend=backend)
+    assert not plain.requires_grad
+    assert (plain - out).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_activation_checkpointing_draws_the_same(ragged: ContextLayout, qkv: Make, backend: str) -> None:
+    q, k, v = qkv(ragged)
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return moc_attention(q, k, v, ragged, top_k=2, drop_off=0.9, drop_in=1.0, backend=backend)
+
+    torch.manual_seed(0)
+    expected = with_gradients(attend(q, k, v), q, k, v)
+    torch.manual_seed(0)
+    out = torch.utils.checkpoint.checkpoint(attend, q, k, v, use_reentrant=False)
+    assert max(errors(with_gradients(out, q, k, v), expected)) == 0.0

@@ -1,0 +1,83 @@
+"""The public operators: what they refuse, and that an explicit backend never falls back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import pytest
+from mocgen_kernels import ContextLayout, moc_attention, route, routed_attention
+from mocgen_kernels.rules import Routing
+from torch import Tensor
+
+Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+
+
+def test_triton_says_that_it_is_missing(ragged: ContextLayout, qkv: Make) -> None:
+    q, k, v = qkv(ragged)
+    with pytest.raises(NotImplementedError, match="not available in this build"):
+        route(q, k, ragged, backend="triton")
+    with pytest.raises(NotImplementedError, match="not available in this build"):
+        routed_attention(q, k, v, ragged, route(q, k, ragged), backend="triton")
+
+
+def test_cpu_backend_refuses_other_devices(ragged: ContextLayout, qkv: Make) -> None:
+    q, k, v = (x.to("meta") for x in qkv(ragged))
+    with pytest.raises(ValueError, match="needs tensors on the CPU"):
+        moc_attention(q, k, v, ragged, backend="cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": -1}, "top_k"),
+        ({"policy": "best"}, "policy must be one of moc, dense"),
+        ({"text_anchors": "none"}, "text_anchors"),
+        ({"drop_off": 1.5}, "drop_off"),
+        ({"drop_in": -0.1}, "drop_in"),
+        ({"backend": "gpu"}, "backend must be one of"),
+    ],
+)
+def test_refuses_options(
+    ragged: ContextLayout, qkv: Make, options: dict[str, float | str], message: str
+) -> None:
+    q, k, v = qkv(ragged)
+    with pytest.raises(ValueError, match=message):
+        moc_attention(q, k, v, ragged, **options)
+
+
+def test_refuses_shapes(ragged: ContextLayout, qkv: Make) -> None:
+    q, k, v = qkv(ragged)
+    with pytest.raises(ValueError, match="context boundary"):
+        route(q[:, 1:], k, ragged)
+    with pytest.raises(ValueError, match="k must be"):
+        route(q, k[:, 1:], ragged)
+    with pytest.raises(ValueError, match="k must be"):
+        route(q, k[..., :2, :], ragged)
+    with pytest.raises(ValueError, match="q must be"):
+        route(q[0], k, ragged)
+    with pytest.raises(ValueError, match="descriptors must be"):
+        route(q, k, ragged, descriptors=k)
+    selection = route(q, k, ragged)
+    with pytest.raises(ValueError, match="v must be"):
+        routed_attention(q, k, v[..., :8], ragged, selection)
+    with pytest.raises(ValueError, match="q must be"):
+        routed_attention(q[:1], k, v, ragged, selection)
+    with pytest.raises(ValueError, match="one dtype"):
+        routed_attention(q, k.bfloat16(), v, ragged, selection)
+
+
+def test_refuses_a_selection_for_another_layout(ragged: ContextLayout, qkv: Make) -> None:
+    q, k, v = qkv(ragged)
+    other = ContextLayout(lengths=ragged.lengths, kinds=ragged.kinds, shots=[s + 1 for s in ragged.shots])
+    with pytest.raises(ValueError, match="another layout"):
+        routed_attention(q, k, v, ragged, route(q, k, other))
+
+
+def test_every_routing_option_reaches_the_rule() -> None:
+    """The public signature and the internal record name the same options."""
+    options = set(route.__kwdefaults__) - {"generator", "descriptors", "backend"}
+    assert options == {field.name for field in fields(Routing)}
+    for field in fields(Routing):
+        assert route.__kwdefaults__[field.name] == field.default
+        assert moc_attention.__kwdefaults__[field.name] == field.default

@@ -1,0 +1,273 @@
+"""VideoWriter with a source: the user's clip comes first, unchanged, and the continuation fits it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mocgen.video import VideoWriter, probe, read_frames, read_metadata
+
+
+def extend(source: Path, output: Path, *, frames: int = 8, fps: Fraction | None = None) -> list[int]:
+    """Continue a clip with copies of its last frame; returns the progress that was told."""
+    info = probe(source)
+    *_, last = read_frames(source)
+    told: list[int] = []
+    with VideoWriter(
+        output,
+        width=info.width,
+        height=info.height,
+        fps=fps or info.fps,
+        metadata={"seed": "1"},
+        source=source,
+    ) as writer:
+        writer.copy_source(told.append)
+        writer.write(np.stack([last] * frames))
+        assert writer.frames_written == info.frames + frames
+    return told
+
+
+def check_picture(source: Path, output: Path, psnr, *, frames: int = 8) -> tuple[float, float]:
+    """Count, size, rate and loss of the user's own frames, brightness at the seam; returns the PSNRs."""
+    before, after = probe(source), probe(output)
+    assert (after.width, after.height, after.rotation) == (before.width, before.height, 0)
+    assert after.frames == before.frames + frames
+    values, seam, last = [], [], None
+    for index, ours in enumerate(read_frames(output)):
+        if index < before.frames:
+            continue
+        seam.append(float(ours.mean()))
+    for ours, theirs in zip(read_frames(output), read_frames(source), strict=False):
+        values.append(psnr(ours, theirs))
+        last = theirs
+    assert len(values) == before.frames
+    assert min(values) >= 40
+    assert last is not None
+    assert max(abs(level - float(last.mean())) for level in seam) <= 1
+    return min(values), float(np.mean(values))
+
+
+def frame_times(path: Path) -> list[Fraction]:
+    """Presentation times of all frames in seconds."""
+    with av.open(str(path)) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def sound(path: Path) -> list[bytes]:
+    """The bytes of all audio packets."""
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+
+def sound_seconds(path: Path) -> float:
+    """How long the decoded sound is."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return sum(frame.samples for frame in container.decode(stream)) / stream.sample_rate
+
+
+def test_real_clips(real_clip: Path, outputs: Path, psnr) -> None:
+    output = outputs / "out.mp4"
+    told = extend(real_clip, output)
+    _, mean = check_picture(real_clip, output, psnr)
+    assert mean >= 44
+    before, after = probe(real_clip), probe(output)
+    assert after.fps == before.fps
+    assert told == list(range(1, before.frames + 1))
+    assert frame_times(output)[: before.frames] == frame_times(real_clip)
+    assert after.has_audio == before.has_audio
+    if before.has_audio:
+        assert sound(output) == sound(real_clip)
+    assert read_metadata(output) == {"seed": "1"}
+    assert list(outputs.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
+def test_variable_rate_keeps_its_times(clips, outputs: Path, psnr, name: str) -> None:
+    ticks = [0, 40, 80, 120, 320, 360, 400, 600, 640, 680]
+    source = clips.make(name, frames=10, ticks=ticks, time_base=Fraction(1, 1000), fps=Fraction(25))
+    extend(source, outputs / "out.mp4", fps=Fraction(25))
+    check_picture(source, outputs / "out.mp4", psnr)
+    times = frame_times(outputs / "out.mp4")
+    assert [round(1000 * time) for time in times[:10]] == ticks
+    steps = [float(after - before) for before, after in zip(times[10:], times[11:], strict=False)]
+    assert steps == pytest.approx([0.04] * 7, abs=1e-3)
+    assert 0.02 < times[10] - times[9] < 0.3
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_rotation_is_baked_in(clips, outputs: Path, psnr, rotation: int, suffix: str) -> None:
+    source = clips.make("r.mp4", rotation=rotation)
+    extend(source, outputs / f"out{suffix}")
+    check_picture(source, outputs / f"out{suffix}", psnr)
+
+
+@pytest.mark.parametrize("matrix", [1, 5, 9])
+@pytest.mark.parametrize("sample_range", [1, 2])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_matrix_and_range_are_kept(
+    clips, outputs: Path, psnr, matrix: int, sample_range: int, suffix: str
+) -> None:
+    source, output = clips.make("c.mp4", colour=(matrix, sample_range)), outputs / f"out{suffix}"
+    extend(source, output)
+    check_picture(source, output, psnr)
+    with av.open(str(output)) as container:
+        frame = next(container.decode(video=0))
+        assert frame.color_range == sample_range
+        assert frame.colorspace in ({5, 6} if matrix == 5 else {matrix})
+
+
+def test_untagged_colours_stay_untagged(clips, outputs: Path, psnr) -> None:
+    source = clips.make("u.mp4")
+    extend(source, outputs / "out.mp4")
+    check_picture(source, outputs / "out.mp4", psnr)
+    with av.open(str(outputs / "out.mp4")) as container:
+        assert next(container.decode(video=0)).colorspace == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format", "size"),
+    [
+        ("a.mp4", "libx264", "yuv420p10le", (96, 64)),
+        ("a.mp4", "libx265", "yuv420p10le", (96, 64)),
+        ("a.mp4", "libx264", "yuv444p", (97, 63)),
+        ("a.mp4", "libx264", "yuv422p", (96, 64)),
+        ("a.webm", "libvpx-vp9", "yuv420p", (97, 63)),
+        ("a.gif", "gif", "rgb8", (96, 64)),
+        ("a.mkv", "ffv1", "bgr0", (97, 63)),
+        ("a.avi", "mpeg4", "yuv420p", (96, 64)),
+        ("a.mov", "prores_ks", "yuv422p10le", (96, 64)),
+        ("a.mov", "mjpeg", "yuvj420p", (96, 64)),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_other_pictures(
+    clips, outputs: Path, psnr, name: str, codec: str, pixel_format: str, size: tuple[int, int], suffix: str
+) -> None:
+    fps = Fraction(25)
+    source = clips.make(name, codec=codec, pixel_format=pixel_format, size=size, fps=fps)
+    extend(source, outputs / f"out{suffix}", fps=fps)
+    check_picture(source, outputs / f"out{suffix}", psnr)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "suffix"),
+    [
+        ("a.mp4", "aac", ".mp4"),
+        ("a.ts", "aac", ".mp4"),
+        ("a.mkv", "libmp3lame", ".mp4"),
+        ("a.mkv", "libopus", ".mp4"),
+        ("a.mkv", "libopus", ".webm"),
+        ("a.mkv", "ac3", ".mp4"),
+    ],
+)
+def test_sound_is_copied(clips, outputs: Path, name: str, codec: str, suffix: str) -> None:
+    source = clips.make(name, audio=codec, frames=48)
+    output = outputs / f"out{suffix}"
+    extend(source, output)
+    assert sound_seconds(output) == pytest.approx(sound_seconds(source), abs=0.05)
+    if name != "a.ts":  # there each packet carries a header of its own
+        assert sound(output) == sound(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "suffix"),
+    [
+        ("a.mov", "pcm_s16le", ".mp4"),
+        ("a.mkv", "pcm_s24le", ".mp4"),
+        ("a.mp4", "aac", ".webm"),
+        ("a.mkv", "libvorbis", ".mp4"),
+    ],
+)
+def test_other_sound_is_encoded_anew(clips, outputs: Path, name: str, codec: str, suffix: str) -> None:
+    source = clips.make(name, audio=codec, frames=48)
+    output = outputs / f"out{suffix}"
+    extend(source, output)
+    assert sound_seconds(output) == pytest.approx(sound_seconds(source), abs=0.08)
+    with av.open(str(output)) as container:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.codec.canonical_name == ("opus" if suffix == ".webm" else "aac")
+        loud = [abs(f.to_ndarray().astype(float)).max() for f in container.decode(stream)]
+        assert np.median(loud) == pytest.approx(8000 / 32768, rel=0.1)
+
+
+def test_clock_that_does_not_begin_at_zero(clips, outputs: Path, psnr) -> None:
+    source = clips.make("a.ts", audio="aac", frames=48)  # transport streams begin at 1.4 seconds
+    extend(source, outputs / "out.mp4")
+    check_picture(source, outputs / "out.mp4", psnr)
+    before, after = frame_times(source), frame_times(outputs / "out.mp4")
+    assert after[0] < 0.1
+    assert [t - after[0] for t in after[:48]] == [t - before[0] for t in before]
+
+
+def test_pixel_aspect_is_kept(clips, outputs: Path) -> None:
+    whole = clips.make("a.mp4")
+    source = clips.folder / "wide.mp4"
+    with av.open(str(whole)) as old, av.open(str(source), "w") as new:
+        stream = new.add_stream("libx264", rate=24, width=96, height=64, pix_fmt="yuv420p")
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+        for frame in old.decode(video=0):
+            frame.pict_type = 0
+            new.mux(stream.encode(frame))
+        new.mux(stream.encode(None))
+    extend(source, outputs / "out.mp4")
+    with av.open(str(outputs / "out.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 15)
+
+
+def test_noise_keeps_the_bar(outputs: Path, clips, psnr) -> None:
+    source = clips.folder / "noise.mp4"
+    generator = np.random.default_rng(0)
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25, width=96, height=96, pix_fmt="yuv420p")
+        stream.options = {"crf": "5"}
+        for _ in range(12):
+            noise = generator.integers(0, 256, (96, 96, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise)))
+        container.mux(stream.encode(None))
+    for suffix in (".mp4", ".webm"):
+        extend(source, outputs / f"out{suffix}")
+        check_picture(source, outputs / f"out{suffix}", psnr)
+
+
+def test_folder_and_gif(clips, outputs: Path) -> None:
+    source = clips.make("a.mp4", frames=12, rotation=90)
+    extend(source, outputs / "out", frames=2)
+    for index, frame in enumerate(read_frames(source), start=1):
+        picture = next(read_frames(outputs / "out" / f"frame_{index:05d}.png"))
+        assert np.abs(picture.astype(int) - frame).mean() < 1
+    extend(source, outputs / "out.gif", frames=2)
+    info = probe(outputs / "out.gif")
+    assert (info.width, info.height, info.frames) == (64, 96, 14)
+
+
+def test_the_source_is_copied_without_asking(clips, outputs: Path) -> None:
+    source = clips.make("a.mp4", frames=12)
+    with VideoWriter(
+        outputs / "o.mp4", width=96, height=64, fps=Fraction(24), metadata={}, source=source
+    ) as writer:
+        writer.write(np.zeros((2, 64, 96, 3), np.uint8))
+    assert probe(outputs / "o.mp4").frames == 14
+
+
+def test_a_clip_may_be_replaced_by_its_extension(clips) -> None:
+    source = clips.make("a.mp4", frames=12)
+    with VideoWriter(
+        source, width=96, height=64, fps=Fraction(24), metadata={}, source=source, overwrite=True
+    ) as writer:
+        writer.write(np.zeros((2, 64, 96, 3), np.uint8))
+    assert probe(source).frames == 14
+    assert list(clips.folder.iterdir()) == [source]
+
+
+def test_a_source_of_another_size_is_refused(clips, outputs: Path) -> None:
+    with pytest.raises(ValueError, match="96x64"):
+        VideoWriter(
+            outputs / "o.mp4", width=64, height=96, fps=Fraction(24), metadata={}, source=clips.make("a.mp4")
+        )
+    assert not list(outputs.iterdir())

@@ -77,7 +77,7 @@ def load_bundle(model: str, *, device: torch.device, dtype: torch.dtype) -> Nati
         raise ModelError(str(error)) from None
     return NativeModel(
         dit=dit.to(device, dtype).eval(),
-        codec=codec.to(device, dtype, memory_format=torch.channels_last).eval(),
+        codec=codec.to(device, dtype).eval(),
         vocabulary=vocabulary,
         defaults=defaults,
         revision=resolved.revision,

@@ -65,33 +65,28 @@ def denoise(
     noisy = [shot_noise(plan, model).to(device) for plan in plans]
     before: list[Tensor] | None = None
     for step in range(steps):
-        t = torch.full((1,), levels[step], device=device)
 
-        def predict(negative: bool, watch: Recorder | None = None) -> list[Tensor]:
-            return model(
-                [
-                    NoisyShot(
-                        index=p.index, caption=guidance.negative if negative else p.caption, latents=x, t=t
-                    )
-                    for p, x in zip(plans, noisy, strict=True)
-                ],
-                prompt=prompt,
-                routing=routing,
-                memory=memory,
-                recorder=watch,
-                generator=torch.Generator().manual_seed(plans[0].seed + step),
-            )
-
-        clean = [x.float() for x in predict(False, recorder)]
-        if guidance.scale != 1:
-            clean = [
-                sampling.guide(c, u.float(), guidance.scale)
-                for c, u in zip(clean, predict(True), strict=True)
+        def predict(
+            captions: list[Tensor], step: int = step, recorder: Recorder | None = None
+        ) -> list[Tensor]:
+            t = torch.full((1,), levels[step], device=device)
+            shots = [
+                NoisyShot(index=plan.index, caption=caption, latents=x, t=t)
+                for plan, caption, x in zip(plans, captions, noisy, strict=True)  # noqa: B023 (called at once)
             ]
-        noisy = [
-            sampling.second_order_step(
-                x, c, before[i] if before else None, levels[step], levels[step + 1], levels[max(0, step - 1)]
+            generator = torch.Generator().manual_seed(plans[0].seed + step)
+            outputs = model(
+                shots, prompt=prompt, routing=routing, memory=memory, recorder=recorder, generator=generator
             )
+            return [x.float() for x in outputs]
+
+        clean = predict([plan.caption for plan in plans], recorder=recorder)
+        if guidance.scale != 1:
+            free = predict([guidance.negative] * len(plans))
+            clean = [sampling.guide(c, u, guidance.scale) for c, u in zip(clean, free, strict=True)]
+        t_before, t, t_next = levels[max(0, step - 1)], levels[step], levels[step + 1]
+        noisy = [
+            sampling.second_order_step(x, c, before[i] if before else None, t, t_next, t_before)
             for i, (x, c) in enumerate(zip(noisy, clean, strict=True))
         ]
         before = clean

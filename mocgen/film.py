@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mocgen_kernels import ContextLayout, Selection
-
 from mocgen.bundle import NativeModel
 from mocgen.codec.embedded import to_pixels
 from mocgen.denoise import Guidance, ShotPlan, denoise, remember
@@ -19,6 +17,7 @@ from mocgen.model.memory import ContextMemory
 from mocgen.plan import Plan
 from mocgen.settings import ContextEncoding, OnEvent, Step
 from mocgen.storyboard import Scene
+from mocgen_kernels import ContextLayout, Selection
 
 
 class DensityMeter:
@@ -78,10 +77,16 @@ class Film:
         self._recall()
         numbers = range(len(self.scene.shots))
         groups = [[n] for n in numbers] if self.plan.routing.causal else [list(numbers)]
-        for group in groups:
+        for turn, group in enumerate(groups):
             plans = [self._shot_plan(number) for number in group]
-            for number in group:
-                self.on_event(self._step(number, 0))
+
+            def on_step(step: int, turn: int = turn, group: list[int] = group) -> None:
+                captions = "; ".join(self.scene.shots[n].caption for n in group)
+                self.on_event(
+                    Step(shot=turn + 1, shots=len(groups), step=step, steps=self.plan.steps, caption=captions)
+                )
+
+            on_step(0)
             latents = denoise(
                 self.model.dit,
                 plans,
@@ -91,7 +96,7 @@ class Film:
                 routing=self.plan.routing,
                 memory=self.memory,
                 recorder=self.recorder,
-                on_step=lambda step, last=group[-1]: self.on_event(self._step(last, step)),  # type: ignore[misc]
+                on_step=on_step,
             )
             self._remember(plans, latents)
             for number, plan, shot in zip(group, plans, latents, strict=True):
@@ -144,12 +149,3 @@ class Film:
         config = self.model.dit.config
         ids = self.model.vocabulary.padded(text, multiple=config.caption_multiple, limit=config.caption_limit)
         return torch.tensor([ids], device=next(self.model.dit.parameters()).device)
-
-    def _step(self, number: int, step: int) -> Step:
-        return Step(
-            shot=number + 1,
-            shots=len(self.scene.shots),
-            step=step,
-            steps=self.plan.steps,
-            caption=self.scene.shots[number].caption,
-        )

@@ -81,7 +81,9 @@ def _unpack(payload: bytes, model: NativeModel) -> History | None:
             return None
         captions, indices = json.loads(words["captions"]), json.loads(words["indices"])
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ClipError(f"the latents stored with the clip are damaged ({error}); convert it to drop them") from None
+        raise ClipError(
+            f"the latents stored with the clip are damaged ({error}); convert it to drop them"
+        ) from None
     return History(
         shots=tuple(
             PastShot(index=index, caption=caption, latents=tensors[f"latents.{number}"])
@@ -106,7 +108,9 @@ def _encode(clip: VideoInfo, model: NativeModel, seconds: float) -> History:
         missing = group - len(latents) % group
         latents = torch.cat((latents[:1].expand(missing, *latents.shape[1:]), latents))
     first = len(latents) % defaults.frames or defaults.frames
-    pieces = (latents[:first], *latents[first:].split(defaults.frames)) if len(latents) > first else (latents,)
+    pieces = (
+        (latents[:first], *latents[first:].split(defaults.frames)) if len(latents) > first else (latents,)
+    )
     return History(
         shots=tuple(PastShot(index=i, caption="", latents=piece[None]) for i, piece in enumerate(pieces))
     )

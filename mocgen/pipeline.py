@@ -14,8 +14,6 @@ import numpy as np
 import torch
 
 import mocgen
-from mocgen_kernels import Kind
-
 from mocgen.bundle import NativeModel, load_bundle
 from mocgen.errors import UsageError
 from mocgen.film import Film
@@ -28,7 +26,7 @@ from mocgen.routing.writer import check_folder, write_report
 from mocgen.settings import ModelLoading, Notice, OnEvent, Result, Settings, Writing
 from mocgen.storyboard import Scene
 from mocgen.video import VideoInfo, VideoWriter, check_output, probe, resample_frames
-
+from mocgen_kernels import Kind
 
 VIDEO_NAME = "video.mp4"  # in a routing report
 
@@ -147,9 +145,7 @@ def inspect_routing(
             overwrite=overwrite,
         )
     numbers = statistics(report)
-    return InspectResult(
-        summary=summary(report, numbers), report_dir=out, loops=numbers.loops, result=result
-    )
+    return InspectResult(summary=summary(report, numbers), report_dir=out, loops=numbers.loops, result=result)
 
 
 def load_model(settings: Settings, on_event: OnEvent = ignore) -> NativeModel:
@@ -252,7 +248,8 @@ def hold(frames: int, count: int) -> np.ndarray:
 
 def _shot_ends(plan: Plan) -> list[int]:
     """Frame of the output at which each shot ends; rounding never adds up."""
-    ends, total = [], Fraction(0)
+    ends: list[int] = []
+    total = Fraction(0)
     for seconds in plan.seconds:
         total += seconds
         ends.append(max(round(total * plan.fps), (ends[-1] if ends else 0) + 1))
@@ -268,7 +265,8 @@ def _contexts(run: _Run) -> list[_Context]:
     for shot in run.shots:
         firsts = run.film.decode(shot.latents[0, ::group]).numpy()
         pictures += [
-            _Context(frames=(group * i, group * (i + 1)), thumbnail=picture) for i, picture in enumerate(firsts)
+            _Context(frames=(group * i, group * (i + 1)), thumbnail=picture)
+            for i, picture in enumerate(firsts)
         ]
     of_video = iter(pictures)
     return [next(of_video) if kind is Kind.VIDEO else _Context() for kind in layout.kinds]
@@ -287,7 +285,11 @@ def _report_unknown(
 
 
 def _record(
-    scene: Scene, settings: Settings, model: NativeModel, clip: VideoInfo | None, context_seconds: float | None
+    scene: Scene,
+    settings: Settings,
+    model: NativeModel,
+    clip: VideoInfo | None,
+    context_seconds: float | None,
 ) -> str:
     """How a video was made, as JSON."""
     record: dict[str, object] = {

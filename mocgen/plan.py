@@ -76,9 +76,10 @@ def _size(native: int, settings: Settings) -> tuple[int, int]:
         return side, side
     width, height = settings.size
     if width != height or width < native:
+        side = max(native, min(width, height))
         raise UsageError(
             f"size {width}x{height} cannot be reached: this model draws square pictures of "
-            f"{native}x{native} and larger; try --size {max(native, min(width, height))}x{max(native, min(width, height))}"
+            f"{native}x{native} and larger; try --size {side}x{side}"
         )
     return width, height
 
@@ -97,7 +98,9 @@ def _seconds(asked: float | None, natural: Fraction) -> Fraction:
 def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device to run on; raises UsageError if CUDA is asked for and not there."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no CUDA device can be used here; leave the option out to run on the CPU")
+        raise UsageError(
+            "--device cuda: no CUDA device can be used here; leave the option out to run on the CPU"
+        )
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 

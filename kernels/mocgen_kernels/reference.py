@@ -93,6 +93,7 @@ def route_by(
         batch=batch,
         heads=heads,
         query_length=query_length,
+        budget=routing.budget(layout.count),
         words=pack_bits(routed),
     )
 

@@ -65,6 +65,7 @@ def route_by(
         batch=batch,
         heads=heads,
         query_length=query_length,
+        budget=routing.budget(layout.count),
         table=table,
         words=words,
     )

@@ -47,6 +47,12 @@ class Routing:
         """Whether random numbers are needed."""
         return self.perturbs or self.policy == "random"
 
+    def budget(self, count: int) -> float:
+        """Routed contexts that a query with enough candidates gets, of `count` in all, on average."""
+        if self.policy in ("dense", "first-frame"):
+            return float(count)
+        return min(self.top_k + self.drop_in, float(count))
+
     def __post_init__(self) -> None:
         if self.top_k < 0:
             raise ValueError(f"top_k must be at least 0; got {self.top_k}")

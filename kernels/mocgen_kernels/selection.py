@@ -50,6 +50,7 @@ class Selection:
     batch: int
     heads: int
     query_length: int
+    budget: float  # routed contexts per query that were asked for; candidates may be fewer
     table: Tensor | None = None  # (Cq, C) bool, on the CPU
     words: Tensor | None = None  # (B, H, Lq, W) int32, on the device of the queries
 

@@ -20,7 +20,9 @@ class NoiseLevelEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:  # (...) → (..., W)
-        scale = torch.exp(-math.log(10_000) * torch.arange(self.frequencies, device=t.device) / self.frequencies)
+        scale = torch.exp(
+            -math.log(10_000) * torch.arange(self.frequencies, device=t.device) / self.frequencies
+        )
         angles = 1000 * t[..., None].float() * scale
         return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1))
 
@@ -104,13 +106,15 @@ class Refine(nn.Module):
         self.enter = nn.Conv2d(2 * latent_channels, channels, 3, padding=1)
         self.blocks = nn.ModuleList(RefineBlock(channels, condition) for _ in range(blocks))
         self.leave = nn.Conv2d(channels, latent_channels, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, noisy: Tensor, predicted: Tensor, condition: Tensor) -> Tensor:
         """noisy, predicted: (B, T, C, h, w); condition: (B, W). Returns (B, T, C, h, w)."""
         batch, frames = noisy.shape[:2]
-        flat = torch.cat((noisy, predicted), dim=2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        flat = (
+            torch.cat((noisy, predicted), dim=2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        )
         x = self.enter(flat)
         for block in self.blocks:
             x = block(x, condition.repeat_interleave(frames, dim=0))

@@ -15,7 +15,9 @@ def rope_angles(positions: Tensor, axes: tuple[int, ...], *, theta: float = 100.
     """
     parts = []
     for axis, dims in enumerate(axes):
-        frequencies = theta ** (-torch.arange(0, dims, 2, device=positions.device, dtype=torch.float32) / dims)
+        frequencies = theta ** (
+            -torch.arange(0, dims, 2, device=positions.device, dtype=torch.float32) / dims
+        )
         parts.append(positions[:, axis, None].float() * frequencies)  # (L, dims/2)
     return torch.cat(parts, dim=-1)
 

@@ -65,7 +65,15 @@ def pad(ids: tuple[int, ...], length: int) -> tuple[int, ...]:
 def _forms(word: str) -> Iterable[str]:
     """The word, and simpler forms of it: plurals, -ing, -ed."""
     yield word
-    for ending, instead in (("s", ""), ("es", ""), ("ing", "s"), ("ing", "es"), ("ing", ""), ("ed", "s"), ("ed", "")):
+    for ending, instead in (
+        ("s", ""),
+        ("es", ""),
+        ("ing", "s"),
+        ("ing", "es"),
+        ("ing", ""),
+        ("ed", "s"),
+        ("ed", ""),
+    ):
         if word.endswith(ending) and len(word) > len(ending) + 2:
             yield word[: -len(ending)] + instead
     yield word + "s"

@@ -31,7 +31,9 @@ class Batch:
 class Batches:
     """Draws batches; each is a function of the pool and a generator alone."""
 
-    def __init__(self, pool: ScenePool, vocabulary: Vocabulary, model: DiTConfig, training: DiTTraining) -> None:
+    def __init__(
+        self, pool: ScenePool, vocabulary: Vocabulary, model: DiTConfig, training: DiTTraining
+    ) -> None:
         self.pool, self.vocabulary, self.model, self.training = pool, vocabulary, model, training
         prompted = torch.tensor([bool(text.prompt) for text in pool.texts])
         self._with_prompt = prompted.nonzero().flatten()
@@ -74,7 +76,9 @@ class Batches:
     def _levels(self, count: int, generator: torch.Generator) -> Tensor:  # (count,)
         normal = torch.sigmoid(self.training.noise_mean + torch.randn(count, generator=generator))
         uniform = torch.rand(count, generator=generator)
-        return torch.where(torch.rand(count, generator=generator) < self.training.noise_uniform, uniform, normal)
+        return torch.where(
+            torch.rand(count, generator=generator) < self.training.noise_uniform, uniform, normal
+        )
 
     def _scene_levels(self, stage: Stage, generator: torch.Generator) -> Tensor:
         """A clean prefix, then independent levels, some of them clean; one shot at least is noisy."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mocgen.codec.embedded import CodecConfig, Conv2d, EmbeddedCodec, to_unit_range
+from mocgen.codec.embedded import Conv2d, EmbeddedCodec, to_unit_range
 
 from .config import CodecTraining
 from .optim import Optimizers
@@ -26,7 +27,7 @@ def codec_loss(output: Tensor, target: Tensor, mask: Tensor, object_weight: floa
     error = output - target
     weight = 1 + (object_weight - 1) * mask
     pixels = (error.abs() * weight).sum() / (3 * weight.sum())
-    slopes = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    slopes = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     return pixels + 0.5 * slopes + 0.5 * F.avg_pool2d(error, 4).abs().mean()
 
 
@@ -41,41 +42,49 @@ def codec_optimizers(codec: EmbeddedCodec, training: CodecTraining) -> Optimizer
     return Optimizers(codec, names, training.optim)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """What a codec learns from: frames (N, H, W, 3) uint8, coverage of the object (N, H, W) uint8."""
+
+    pixels: Tensor
+    objects: Tensor
+
+
 def train_codec(
-    config: CodecConfig,
+    codec: EmbeddedCodec,
     training: CodecTraining,
-    frames: Tensor,
-    masks: Tensor,
+    frames: Frames,
     *,
+    steps: int,
+    decoder_only: bool = False,
     seed: int,
     state: Path,
     save_every: int,
     on_step: OnStep,
 ) -> EmbeddedCodec:
-    """Train a codec and return it with averaged weights.
+    """Train a codec, or with `decoder_only` its decoder for the latents as they are; averages its weights.
 
-    frames: (N, H, W, 3) uint8; masks: (N, H, W) uint8 coverage of the object. Goes on from `state`
-    if that file exists, with the same result as an uninterrupted run.
+    Goes on from `state` if that file exists, with the same result as an uninterrupted run.
     """
-    torch.manual_seed(seed)
-    codec = EmbeddedCodec(config).to(memory_format=torch.channels_last)
     optimizers = codec_optimizers(codec, training)
     start = load_state(state, codec, optimizers) if state.exists() else 0
-    for step in range(start, training.steps):
+    codec.train(not decoder_only)
+    for step in range(start, steps):
         generator = step_generator(seed, step)
-        picks = torch.randint(len(frames), (training.batch,), generator=generator)
-        target = to_unit_range(frames[picks]).contiguous(memory_format=torch.channels_last)
-        mask = masks[picks, None].float() / 255  # (N, 1, H, W)
+        picks = torch.randint(len(frames.pixels), (training.batch,), generator=generator)
+        target = to_unit_range(frames.pixels[picks]).contiguous(memory_format=torch.channels_last)
+        mask = frames.objects[picks, None].float() / 255  # (N, 1, H, W)
         with torch.autocast("cpu", torch.bfloat16):
-            latents = codec.encode(target)
+            with torch.set_grad_enabled(not decoder_only):
+                latents = codec.encode(target)
             sigma = training.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
             noisy = latents + sigma * torch.randn(latents.shape, generator=generator)
             output = codec.decode(noisy)
         loss = codec_loss(output.float(), target, mask, training.object_weight)
         loss.backward()
-        optimizers.step(step, training.steps)
+        optimizers.step(step, steps)
         on_step(step + 1, loss.item())
-        if (step + 1) % save_every == 0 or step + 1 == training.steps:
+        if (step + 1) % save_every == 0 or step + 1 == steps:
             save_state(state, codec, optimizers, step + 1)
     codec.load_state_dict(averaged(codec, optimizers))
     return codec.eval()

@@ -32,6 +32,7 @@ class CodecTraining:
     """How the codec is trained."""
 
     steps: int = 1500
+    decoder_steps: int = 0  # more steps for the decoder alone, once the DiT is done: the latents stay
     batch: int = 64  # frames
     latent_noise: float = 0.2  # largest σ of the noise that the decoder learns to bear
     object_weight: float = 4.0  # weight of the object's pixels in the L1 loss

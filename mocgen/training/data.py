@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mocgen.codec.embedded import EmbeddedCodec, to_unit_range
 
+from .codec import Frames
 from .config import DataConfig
 from .world import SceneSpec, object_mask, render_pool
 
@@ -38,19 +39,21 @@ class ScenePool:
     texts: tuple[SceneText, ...]
 
 
-def render_codec_frames(data: DataConfig, *, size: int, seed: int, on_scene: OnScene) -> tuple[Tensor, Tensor]:
-    """Frames (N, H, W, 3) uint8 for the codec and the coverage of their objects (N, H, W) uint8."""
+def render_codec_frames(data: DataConfig, *, size: int, seed: int, on_scene: OnScene) -> Frames:
+    """Some frames of each shot, for the codec."""
     rng = np.random.default_rng(seed)
-    frames, masks = [], []
+    frames, objects = [], []
     scenes = _render(data, data.codec_scenes, size, seed)
     for number, (spec, shots) in enumerate(scenes, start=1):
         for shot, pixels in zip(spec.shots, shots, strict=True):
             picks = rng.choice(data.frames, CODEC_FRAMES_PER_SHOT, replace=False)
             frames.append(pixels[picks])
             covered = object_mask(shot, frames=data.frames, size=size)[picks]
-            masks.append((covered * 255).astype(np.uint8))
+            objects.append((covered * 255).astype(np.uint8))
         on_scene(number, data.codec_scenes)
-    return torch.from_numpy(np.concatenate(frames)), torch.from_numpy(np.concatenate(masks))
+    return Frames(
+        pixels=torch.from_numpy(np.concatenate(frames)), objects=torch.from_numpy(np.concatenate(objects))
+    )
 
 
 @torch.inference_mode()
@@ -96,7 +99,7 @@ def load_pool(path: Path) -> ScenePool:
     )
 
 
-def _render(data: DataConfig, scenes: int, size: int, seed: int) -> "RenderedScenes":
+def _render(data: DataConfig, scenes: int, size: int, seed: int) -> Iterator[tuple[SceneSpec, np.ndarray]]:
     return render_pool(
         seed, scenes=scenes, shots=data.shots, frames=data.frames, size=size, workers=data.workers
     )

@@ -64,8 +64,8 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
         decay = min(self.config.ema, (step + 1) / (step + 10))
         with torch.no_grad():
-            averages, values = list(self.average.values()), list(self._parameters.values())
-            torch._foreach_lerp_(averages, values, 1 - decay)
+            for name, average in self.average.items():
+                average.lerp_(self._parameters[name], 1 - decay)
         return float(norm)
 
     def state(self) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -42,7 +43,9 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def train(config_file: Path, out: Path, *, resume: bool = False, on_progress: OnProgress = lambda p: None) -> Path:
+def train(
+    config_file: Path, out: Path, *, resume: bool = False, on_progress: OnProgress = lambda p: None
+) -> Path:
     """Carry out the run that a TOML file describes in the folder `out`; returns the checkpoint's folder.
 
     Raises TrainingError if the configuration is bad, or `out` holds another run or one that is not to
@@ -55,6 +58,9 @@ def train(config_file: Path, out: Path, *, resume: bool = False, on_progress: On
     pool = _pool(config, codec, out, on_progress)
     vocabulary = Vocabulary.of(WORDS, STOP_WORDS)
     dit = _dit(config, codec, pool, vocabulary, out, on_progress)
+    decoder_steps = config.codec_training.decoder_steps
+    if decoder_steps:
+        codec = _codec_part(codec, "decoder", decoder_steps, config, out, on_progress)
     model = NativeModel(
         dit=dit, codec=codec, vocabulary=vocabulary, defaults=Defaults(top_k=config.training.stages[-1].top_k)
     )
@@ -65,9 +71,13 @@ def train(config_file: Path, out: Path, *, resume: bool = False, on_progress: On
 def _prepare(config_file: Path, out: Path, resume: bool) -> None:
     kept = out / "config.toml"
     if kept.exists() and not resume:
-        raise TrainingError(f"{out} already holds a run; add --resume to go on with it, or name another folder")
+        raise TrainingError(
+            f"{out} already holds a run; add --resume to go on with it, or name another folder"
+        )
     if kept.exists() and kept.read_bytes() != config_file.read_bytes():
-        raise TrainingError(f"{out} was started with another configuration: {kept} differs from {config_file}")
+        raise TrainingError(
+            f"{out} was started with another configuration: {kept} differs from {config_file}"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not kept.exists():
@@ -77,31 +87,46 @@ def _prepare(config_file: Path, out: Path, resume: bool) -> None:
 
 
 def _codec(config: TrainConfig, out: Path, on_progress: OnProgress) -> EmbeddedCodec:
-    path = out / "codec.safetensors"
+    """The codec, trained as far as the DiT needs it."""
+    torch.manual_seed(config.seed)
+    return _codec_part(
+        EmbeddedCodec(config.codec), "codec", config.codec_training.steps, config, out, on_progress
+    )
+
+
+def _codec_part(
+    codec: EmbeddedCodec,
+    part: Literal["codec", "decoder"],
+    steps: int,
+    config: TrainConfig,
+    out: Path,
+    on_progress: OnProgress,
+) -> EmbeddedCodec:
+    """Train the codec, or its decoder alone; what was trained before is read from its file."""
+    path = out / f"{part}.safetensors"
     if path.exists():
-        codec = EmbeddedCodec(config.codec)
         codec.load_state_dict(load_file(path))
         return codec.eval()
-    frames, masks = render_codec_frames(
+    frames = render_codec_frames(
         config.data,
         size=config.codec.size,
         seed=config.seed,
         on_scene=lambda done, total: on_progress(Progress(part="frames", done=done, total=total)),
     )
-    table = LossTable(out / "codec-loss.csv")
-    steps = config.codec_training.steps
+    table = LossTable(out / f"{part}-loss.csv")
 
     def on_step(step: int, loss: float) -> None:
         table.add(step, loss, 0.0)
-        on_progress(Progress(part="codec", done=step, total=steps, loss=loss))
+        on_progress(Progress(part=part, done=step, total=steps, loss=loss))
 
     codec = train_codec(
-        config.codec,
+        codec,
         config.codec_training,
         frames,
-        masks,
+        steps=steps,
+        decoder_only=part == "decoder",
         seed=config.seed,
-        state=out / "codec-state.safetensors",
+        state=out / f"{part}-state.safetensors",
         save_every=config.save_every,
         on_step=on_step,
     )

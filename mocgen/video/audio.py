@@ -20,7 +20,7 @@ _COPIED = {
     OutputKind.WEBM: {"opus", "vorbis"},
 }
 _BITS_PER_CHANNEL = 96_000  # per second
-_MOST_CHANNELS = 8
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # by channels
 _OPUS_RATE = 48_000  # samples per second; Opus knows few rates
 
 
@@ -83,13 +83,13 @@ class EncodedTrack:
         self._output = output
         self._start = start
         channels = source.codec_context.channels
-        known = channels <= _MOST_CHANNELS and source.codec_context.layout.name
+        layout = _LAYOUTS.get(channels, "stereo")
         opus = kind is OutputKind.WEBM
         self._stream = output.add_stream(
             "libopus" if opus else "aac",
             rate=_OPUS_RATE if opus else source.codec_context.sample_rate,
-            layout=source.codec_context.layout if known else "stereo",
-            bit_rate=_BITS_PER_CHANNEL * (channels if known else 2),
+            layout=layout,
+            bit_rate=_BITS_PER_CHANNEL * (channels if channels in _LAYOUTS else 2),
         )
 
     def add(self, packet: Packet[AudioStream]) -> None:

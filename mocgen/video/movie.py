@@ -19,9 +19,12 @@ _SECONDS_PER_KEYFRAME = 3  # players and `extend` seek to key frames
 # mbtree: with it x264 gives different files from run to run when pictures are small
 _H264 = {"preset": "medium", "crf": "16", "mbtree": "0"}
 # qmax bounds the loss of every frame and the chroma offset that of its colours: ≥ 40 dB in RGB, even on noise
-_H264_FAITHFUL = {"preset": "fast", "crf": "10", "qmax": "14", "chromaoffset": "-3", "mbtree": "0"}
-_VP9 = {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
-_VP9_FAITHFUL = {"crf": "4", "qmax": "10", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
+_H264_FAITHFUL = {"preset": "veryfast", "crf": "10", "qmax": "12", "mbtree": "0", "chromaoffset": "-3"}
+_H264_FAITHFUL_444 = _H264_FAITHFUL | {"chromaoffset": "-9"}  # x264 adds 6 of its own
+# H.264 implies that halved chroma sits left, WebM has to say it
+_VP9 = {"deadline": "good", "cpu-used": "4", "row-mt": "1", "b": "0", "chroma_sample_location": "left"}
+_VP9_MADE = _VP9 | {"crf": "20"}
+_VP9_FAITHFUL = _VP9 | {"crf": "4", "qmax": "10"}
 
 
 class MovieSink:
@@ -67,18 +70,15 @@ def _open_container(kind: OutputKind, target: Target) -> OutputContainer:
 
 
 def _add_video(container: OutputContainer, kind: OutputKind, target: Target) -> VideoStream:
-    if kind is OutputKind.MP4:
-        codec, options = "libx264", _H264_FAITHFUL if target.faithful else _H264
-    else:
-        codec, options = "libvpx-vp9", _VP9_FAITHFUL if target.faithful else _VP9
     odd = target.width % 2 or target.height % 2  # H.264 cannot halve the chroma of odd sizes
-    stream: VideoStream = container.add_stream(  # type: ignore[assignment]
-        codec,
+    pixel_format = "yuv420p" if target.halved_chroma and not odd else "yuv444p"
+    stream: VideoStream = container.add_stream(
+        "libx264" if kind is OutputKind.MP4 else "libvpx-vp9",
         rate=target.fps,
-        options=options,
+        options=_options(kind, pixel_format, faithful=target.faithful),
         width=target.width,
         height=target.height,
-        pix_fmt="yuv420p" if target.halved_chroma and not odd else "yuv444p",
+        pix_fmt=pixel_format,
         time_base=target.time_base,
         gop_size=max(12, round(_SECONDS_PER_KEYFRAME * target.fps)),
         colorspace=target.colour.matrix,
@@ -88,3 +88,11 @@ def _add_video(container: OutputContainer, kind: OutputKind, target: Target) -> 
         sample_aspect_ratio=target.pixel_aspect or Fraction(1),
     )
     return stream
+
+
+def _options(kind: OutputKind, pixel_format: str, *, faithful: bool) -> dict[str, str]:
+    if kind is OutputKind.WEBM:
+        return _VP9_FAITHFUL if faithful else _VP9_MADE
+    if not faithful:
+        return _H264
+    return _H264_FAITHFUL if pixel_format == "yuv420p" else _H264_FAITHFUL_444

@@ -30,9 +30,9 @@ class OutputKind(Enum):
     FOLDER = ""
 
 
-def output_kind(path: Path) -> OutputKind:
-    """The kind of output that `path` names; raises UsageError for other suffixes."""
-    if Path(path).is_dir():
+def output_kind(path: Path | str) -> OutputKind:
+    """The kind of output that `path` names (a text ending in "/" is a folder); UsageError for other suffixes."""
+    if str(path).endswith(("/", os.sep)) or Path(path).is_dir():
         return OutputKind.FOLDER
     suffix = Path(path).suffix.lower()
     try:
@@ -44,14 +44,14 @@ def output_kind(path: Path) -> OutputKind:
         ) from None
 
 
-def check_output(path: Path, overwrite: bool) -> OutputKind:
+def check_output(path: Path | str, overwrite: bool) -> OutputKind:
     """Check before any work that `path` can be written; leaves nothing behind.
 
     Raises UsageError for an unknown suffix, OutputError if the output exists (unless `overwrite`), is a
     folder that holds something else than our pictures, or its parent folder is missing or not writable.
     """
-    path = Path(path)
     kind = output_kind(path)
+    path = Path(path)
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}. Create it or choose another place.")
     if os.path.lexists(path):

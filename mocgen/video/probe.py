@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from mocgen.video.clip import Clip, clip_errors, is_mp4, open_clip, truncated
+from mocgen.video.upright import quarter_turns, upright_size
 
 _STATING_LENGTH = {"matroska", "avi"}  # containers whose header says how long they are; others estimate
 
@@ -51,8 +52,7 @@ def probe(path: Path) -> VideoInfo:
     timing = measure(path)
     with open_clip(path) as clip:
         frame = clip.first_frame()
-        rotation = quarter_turns(frame.rotation) * 90
-        width, height = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
+        width, height = upright_size(frame)
         return VideoInfo(
             path=Path(path),
             width=width,
@@ -60,18 +60,13 @@ def probe(path: Path) -> VideoInfo:
             fps=timing.fps,
             frames=timing.frames,
             seconds=float(timing.end - timing.start),
-            rotation=rotation,
+            rotation=90 * quarter_turns(frame),
             has_audio=bool(clip.container.streams.audio),
             codec=clip.video.codec_context.codec.canonical_name,
             pixel_format=frame.format.name,
             variable_rate=timing.variable,
             metadata=dict(clip.container.metadata),
         )
-
-
-def quarter_turns(degrees: int) -> int:
-    """Counter-clockwise quarter turns (0 to 3) nearest to an angle in degrees."""
-    return round(degrees / 90) % 4
 
 
 def measure(path: Path) -> Timing:
@@ -118,7 +113,8 @@ def _demuxed_ticks(clip: Clip) -> list[int]:
 def _check_promised_length(clip: Clip, last_second: Fraction) -> None:
     if not _STATING_LENGTH & set(clip.container.format.name.split(",")):
         return
-    promised, found = (clip.container.duration or 0) / 1e6, float(last_second)
+    counted = clip.video.frames * clip.time_base  # AVI counts the ticks without a new picture too
+    promised, found = max(float(counted), (clip.container.duration or 0) / 1e6), float(last_second)
     if found < promised - max(0.5, 0.03 * promised):
         raise truncated(clip.path, f"it ends after {found:.1f} of {promised:.1f} seconds")
 
@@ -127,7 +123,7 @@ def _timing(clip: Clip, ticks: list[int]) -> Timing:
     steps = [Fraction(after - before) for before, after in pairwise(ticks)]
     nominal = clip.video.average_rate or clip.video.guessed_rate or Fraction(25)
     usual = median(steps) if steps else 1 / (nominal * clip.time_base)
-    rounding = max(0.1 * usual, min(1, usual / 3))  # clocks of containers are coarse
+    rounding = max(usual / 10, min(Fraction(1), usual / 3))  # clocks of containers are coarse
     variable = any(abs(step - usual) > rounding for step in steps)
     start = ticks[0] * clip.time_base
     span = ticks[-1] - ticks[0] + usual

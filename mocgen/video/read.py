@@ -13,7 +13,8 @@ from av.video.frame import VideoFrame
 from mocgen.errors import ClipError
 from mocgen.video.clip import Clip, open_clip, truncated
 from mocgen.video.colour import ColourConverter
-from mocgen.video.probe import measure, quarter_turns
+from mocgen.video.probe import measure
+from mocgen.video.upright import upright_rgb
 
 _ROUNDING = Fraction(1, 1000)  # of a frame's length: below it two times are the same
 TimedFrame = tuple[Fraction, VideoFrame]  # seconds on the stream's clock, frame
@@ -48,7 +49,7 @@ def read_frames(
         empty = True
         for _, frame in frames:
             empty = False
-            yield _upright_rgb(frame, converter, size)
+            yield upright_rgb(frame, converter, size)
         if empty:
             raise truncated(clip.path, "not one frame can be decoded")
 
@@ -106,10 +107,3 @@ def _on_clock(
     while held is not None and (count == 0 or start + (count + _ROUNDING) / fps < end):
         yield held
         count += 1
-
-
-def _upright_rgb(frame: VideoFrame, converter: ColourConverter, size: tuple[int, int] | None) -> np.ndarray:
-    turns = quarter_turns(frame.rotation)
-    stored = size[::-1] if size is not None and turns % 2 else size
-    picture = converter.to_rgb(frame, size=stored).to_ndarray()  # (H, W, 3) as stored
-    return np.ascontiguousarray(np.rot90(picture, turns))

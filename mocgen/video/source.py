@@ -16,9 +16,8 @@ from mocgen.video.audio import AudioTrack, audio_tracks
 from mocgen.video.clip import Clip, clip_errors, open_clip
 from mocgen.video.colour import ColourConverter, colour_of, is_rgb
 from mocgen.video.output import OutputKind, output_errors
-from mocgen.video.probe import quarter_turns
 from mocgen.video.sink import Sink, Target
-from mocgen.video.upright import Uprighter
+from mocgen.video.upright import quarter_turns, upright_rgb, upright_size
 
 _FINEST_CLOCK = 10_000_000  # ticks per second that containers surely hold
 OnFrames = Callable[[int], None]
@@ -33,8 +32,7 @@ def source_target(
     """
     with open_clip(source) as clip:
         frame = clip.first_frame()
-        turned = quarter_turns(frame.rotation) % 2
-        shown = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        shown = upright_size(frame)
         if shown != (width, height):
             raise ValueError(f"{source} is shown at {shown[0]}x{shown[1]}, not at {width}x{height}")
         aspect = clip.video.sample_aspect_ratio
@@ -47,7 +45,7 @@ def source_target(
             metadata=metadata,
             colour=colour_of(frame),
             halved_chroma=_halves_chroma(frame),
-            pixel_aspect=1 / aspect if aspect and turned else aspect or None,
+            pixel_aspect=1 / aspect if aspect and quarter_turns(frame) % 2 else aspect or None,
             faithful=True,
         )
 
@@ -60,7 +58,6 @@ class SourceCopy:
         self._sink = sink
         self._target = target
         self._converter = ColourConverter()
-        self._uprighter: Uprighter | None = None
         self.frames = 0
         self.end = Fraction(0)
 
@@ -97,17 +94,10 @@ class SourceCopy:
         self.frames += 1
 
     def _upright(self, frame: VideoFrame) -> VideoFrame:
-        turns = quarter_turns(frame.rotation)
-        if not turns:
+        if not quarter_turns(frame):
             return frame
-        if self._uprighter is None:
-            self._uprighter = Uprighter(turns)
-        if is_rgb(frame.format):
-            return self._uprighter(self._converter.to_rgb(frame))
-        pixel_format = "yuv420p" if self._target.halved_chroma else "yuv444p"
-        return self._uprighter(
-            self._converter.to_yuv(frame, pixel_format=pixel_format, colour=self._target.colour)
-        )
+        # halved chroma cannot be turned as it is: it sits at the left of its pixels
+        return VideoFrame.from_ndarray(upright_rgb(frame, self._converter), format="rgb24")
 
 
 def _packets(clip: Clip, tracks: Mapping[int, AudioTrack]) -> Iterator[Packet]:

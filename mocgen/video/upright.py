@@ -1,40 +1,28 @@
-"""Turning frames the way players show them, without leaving their pixel format."""
+"""Decoded frames as players show them: RGB arrays, turned by the quarter turns that the clip asks for."""
 
 from __future__ import annotations
 
-from fractions import Fraction
-
-from av.filter import Graph
+import numpy as np
 from av.video.frame import VideoFrame
 
-_ANY = Fraction(1, 1000)  # frames are stamped afresh afterwards
+from mocgen.video.colour import ColourConverter
 
 
-class Uprighter:
-    """Turns frames by counter-clockwise quarter turns; their format must treat both directions alike."""
-
-    def __init__(self, turns: int) -> None:
-        self._turns = turns
-        self._graph: Graph | None = None
-
-    def __call__(self, frame: VideoFrame) -> VideoFrame:
-        """The frame turned; its time stamp is not kept."""
-        if not self._turns:
-            return frame
-        if self._graph is None:
-            self._graph = _graph(frame, self._turns)
-        frame.pts, frame.time_base = None, _ANY
-        self._graph.vpush(frame)
-        return self._graph.vpull()
+def quarter_turns(frame: VideoFrame) -> int:
+    """Counter-clockwise quarter turns (0 to 3) by which players turn the stored frame."""
+    return round(frame.rotation / 90) % 4
 
 
-def _graph(frame: VideoFrame, turns: int) -> Graph:
-    graph = Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_ANY)
-    if turns == 2:
-        turned = [graph.add("hflip"), graph.add("vflip")]
-    else:
-        turned = [graph.add("transpose", "cclock" if turns == 1 else "clock")]
-    graph.link_nodes(source, *turned, graph.add("buffersink"))
-    graph.configure()
-    return graph
+def upright_size(frame: VideoFrame) -> tuple[int, int]:
+    """(width, height) of the frame as displayed."""
+    return (frame.height, frame.width) if quarter_turns(frame) % 2 else (frame.width, frame.height)
+
+
+def upright_rgb(
+    frame: VideoFrame, converter: ColourConverter, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The frame as displayed, uint8 RGB (H, W, 3), scaled to size (width, height) if given."""
+    turns = quarter_turns(frame)
+    stored = size[::-1] if size is not None and turns % 2 else size
+    picture = converter.to_rgb(frame, size=stored).to_ndarray()
+    return np.ascontiguousarray(np.rot90(picture, turns))

@@ -43,7 +43,7 @@ class VideoWriter:
 
     def __init__(
         self,
-        output: Path,
+        output: Path | str,
         *,
         width: int,
         height: int,
@@ -55,7 +55,7 @@ class VideoWriter:
         self._output = Path(output)
         self._overwrite = overwrite
         self._source = source
-        self._kind = check_output(self._output, overwrite)
+        self._kind = check_output(output, overwrite)
         part = part_path(self._output)
         fps = Fraction(fps)
         if source is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,11 @@ def test_the_summary_has_commands_that_can_be_pasted(capsys: pytest.CaptureFixtu
     assert "384x384, 8 fps, 2 shots, 2 s (16 frames)" in out
     assert "mocgen extend 'two films.mp4'" in out
     assert "--repeat 'two films.mp4'" in out
-    print_result(RESULT, "human", repeatable=False)
-    assert "--repeat" not in capsys.readouterr().out
+    assert "--model" not in out
+    print_result(replace(RESULT, model="my models/one"), "human", repeatable=False)
+    out = capsys.readouterr().out
+    assert "--repeat" not in out
+    assert "--model 'my models/one'" in out
 
 
 def test_without_a_terminal_only_notes_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

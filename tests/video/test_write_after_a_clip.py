@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -15,7 +16,7 @@ from mocgen.video import VideoWriter, probe, read_frames, read_metadata
 def extend(source: Path, output: Path, *, frames: int = 8, fps: Fraction | None = None) -> list[int]:
     """Continue a clip with copies of its last frame; returns the progress that was told."""
     info = probe(source)
-    *_, last = read_frames(source)
+    *_, last = read_frames(source, last_seconds=0.2)
     told: list[int] = []
     with VideoWriter(
         output,
@@ -36,18 +37,12 @@ def check_picture(source: Path, output: Path, psnr, *, frames: int = 8) -> tuple
     before, after = probe(source), probe(output)
     assert (after.width, after.height, after.rotation) == (before.width, before.height, 0)
     assert after.frames == before.frames + frames
-    values, seam, last = [], [], None
-    for index, ours in enumerate(read_frames(output)):
-        if index < before.frames:
-            continue
-        seam.append(float(ours.mean()))
-    for ours, theirs in zip(read_frames(output), read_frames(source), strict=False):
-        values.append(psnr(ours, theirs))
-        last = theirs
+    written, values, theirs = read_frames(output), [], np.empty(0)
+    for theirs in read_frames(source):
+        values.append(psnr(next(written), theirs))
     assert len(values) == before.frames
     assert min(values) >= 40
-    assert last is not None
-    assert max(abs(level - float(last.mean())) for level in seam) <= 1
+    assert max(abs(float(ours.mean()) - float(theirs.mean())) for ours in written) <= 1
     return min(values), float(np.mean(values))
 
 
@@ -94,7 +89,7 @@ def test_variable_rate_keeps_its_times(clips, outputs: Path, psnr, name: str) ->
     check_picture(source, outputs / "out.mp4", psnr)
     times = frame_times(outputs / "out.mp4")
     assert [round(1000 * time) for time in times[:10]] == ticks
-    steps = [float(after - before) for before, after in zip(times[10:], times[11:], strict=False)]
+    steps = [float(after - before) for before, after in pairwise(times[10:])]
     assert steps == pytest.approx([0.04] * 7, abs=1e-3)
     assert 0.02 < times[10] - times[9] < 0.3
 
@@ -181,7 +176,7 @@ def test_sound_is_copied(clips, outputs: Path, name: str, codec: str, suffix: st
         ("a.mov", "pcm_s16le", ".mp4"),
         ("a.mkv", "pcm_s24le", ".mp4"),
         ("a.mp4", "aac", ".webm"),
-        ("a.mkv", "libvorbis", ".mp4"),
+        ("a.mkv", "mp2", ".mp4"),
     ],
 )
 def test_other_sound_is_encoded_anew(clips, outputs: Path, name: str, codec: str, suffix: str) -> None:

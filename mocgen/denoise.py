@@ -113,5 +113,8 @@ def remember(
         )
         for plan, x in zip(plans, latents, strict=True)
     ]
-    _, scene = model.run(shots, prompt=prompt, routing=routing, memory=memory, recorder=recorder)
+    generator = torch.Generator().manual_seed(plans[0].index)  # random routing: the same on every recall
+    _, scene = model.run(
+        shots, prompt=prompt, routing=routing, memory=memory, recorder=recorder, generator=generator
+    )
     memory.commit(scene)

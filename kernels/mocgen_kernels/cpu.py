@@ -9,13 +9,14 @@ exact by themselves and only have to be added up.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mocgen_kernels.blocks import head_blocks, map_blocks
+from mocgen_kernels.blocks import HeadBlock, head_blocks, map_blocks
 from mocgen_kernels.grouped import context_spans, gather_contexts, grouped_attention
 from mocgen_kernels.selection import Selection
 from mocgen_kernels.visits import Visit, visits
@@ -34,14 +35,15 @@ def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> T
 class _RoutedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> Tensor:
+        def work(block: HeadBlock) -> tuple[Tensor, Tensor]:
+            return _forward_block(block.take(q), block.take(k), block.take(v), block.words, selection)
+
         blocks = head_blocks(selection)
-        out = torch.empty(q.shape, dtype=q.dtype)
-        lse = torch.empty(*q.shape[:1], *q.shape[2:0:-1], dtype=_precise(q))  # (B, H, Lq)
-        parts = map_blocks(blocks, lambda block: _forward_block(*block.take(q, k, v), block.words, selection))
-        for block, (part, part_lse) in zip(blocks, parts, strict=True):
+        out, rows_lse = torch.empty(q.shape, dtype=q.dtype), []
+        for block, (part, part_lse) in zip(blocks, map_blocks(blocks, work), strict=True):
             block.put(out, part)
-            lse.view(-1, lse.shape[-1])[block.begin : block.end] = part_lse
-        ctx.save_for_backward(q, k, v, out, lse)
+            rows_lse.append(part_lse)
+        ctx.save_for_backward(q, k, v, out, torch.cat(rows_lse))  # lse: (B·H, Lq)
         ctx.selection = selection
         return out
 
@@ -49,19 +51,42 @@ class _RoutedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, out, lse = ctx.saved_tensors
+
+        def work(block: HeadBlock) -> tuple[Tensor, Tensor, Tensor]:
+            rows = _Rows(block.take(grad), block.take(q), block.take(out), lse[block.begin : block.end])
+            return _backward_block(rows, block.take(k), block.take(v), block.words, ctx.selection)
+
         blocks = head_blocks(ctx.selection)
-        lse = lse.flatten(0, 1)  # (B·H, Lq)
-        parts = map_blocks(
-            blocks,
-            lambda block: _backward_block(
-                *block.take(grad, q, k, v, out), lse[block.begin : block.end], block.words, ctx.selection
-            ),
-        )
-        grads = tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-        for block, part in zip(blocks, parts, strict=True):
-            for whole, x in zip(grads, part, strict=True):
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
+        for block, part in zip(blocks, map_blocks(blocks, work), strict=True):
+            for whole, x in zip((dq, dk, dv), part, strict=True):
                 block.put(whole, x)
-        return *grads, None
+        return dq, dk, dv, None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What the backward pass needs of the queries of some heads."""
+
+    grad: Tensor  # (h, Lq, D)
+    q: Tensor  # (h, Lq, D)
+    out: Tensor  # (h, Lq, D)
+    lse: Tensor  # (h, Lq)
+
+    def span(self, start: int, stop: int) -> _Rows:
+        """Some queries of every head."""
+        return _Rows(*(x[:, start:stop] for x in (self.grad, self.q, self.out, self.lse)))
+
+    def visitors(self, visit: Visit) -> _Rows:
+        """The queries that chose a context: (h, m, D) and (h, m)."""
+        return _Rows(*(visit.gather(x.flatten(0, 1)) for x in (self.grad, self.q, self.out, self.lse)))
+
+    def gradients(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the keys and values (h, n, D) contribute to dq, and their own dk and dv."""
+        parts = _backward(
+            self.grad[None], self.q[None], k[None], v[None], self.out[None], self.lse[None], 0.0, False
+        )
+        return parts[0][0], parts[1][0], parts[2][0]
 
 
 def _precise(x: Tensor) -> torch.dtype:
@@ -101,36 +126,26 @@ def _merge(out: Tensor, lse: Tensor, visit: Visit, part: Tensor, part_lse: Tenso
 
 
 def _backward_block(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    words: Tensor,
-    selection: Selection,
+    rows: _Rows, k: Tensor, v: Tensor, words: Tensor, selection: Selection
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q (h, Lq, D), k and v (h, L, D) of some heads, at least fp32."""
-    dq = torch.empty(q.shape, dtype=_precise(q))
-    dk, dv = (torch.zeros(k.shape, dtype=_precise(q)) for _ in range(2))
+    dq = torch.empty(rows.q.shape, dtype=_precise(k))
+    dk, dv = (torch.zeros(k.shape, dtype=_precise(k)) for _ in range(2))
     for group in selection.groups:
         keys, values = (gather_contexts(x, selection.layout, group.anchors) for x in (k, v))
-        mine = (None, slice(None), slice(group.start, group.stop))
-        part = _backward(grad[mine], q[mine], keys[None], values[None], out[mine], lse[mine], 0.0, False)
-        dq[mine[1:]] = part[0][0]
+        dq_part, dk_part, dv_part = rows.span(group.start, group.stop).gradients(keys, values)
+        dq[:, group.start : group.stop] = dq_part
         taken = 0
         for begin, end in context_spans(selection.layout, group.anchors):
-            dk[:, begin:end] += part[1][0, :, taken : taken + end - begin]
-            dv[:, begin:end] += part[2][0, :, taken : taken + end - begin]
+            dk[:, begin:end] += dk_part[:, taken : taken + end - begin]
+            dv[:, begin:end] += dv_part[:, taken : taken + end - begin]
             taken += end - begin
     rows_dq = dq.flatten(0, 1)
-    rows = [x.flatten(0, 1) for x in (grad, q, out, lse)]
     for visit in visits(words, selection):
-        grad_n, q_n, out_n, lse_n = (visit.gather(x)[None] for x in rows)
-        keys, values = (x[None, :, visit.begin : visit.end] for x in (k, v))
-        part = _backward(grad_n, q_n, keys, values, out_n, lse_n, 0.0, False)
-        dk[:, visit.begin : visit.end] += part[1][0]
-        dv[:, visit.begin : visit.end] += part[2][0]
-        sums = rows_dq.index_select(0, visit.rows).add_(visit.flat(part[0][0]))
+        span = slice(visit.begin, visit.end)
+        dq_part, dk_part, dv_part = rows.visitors(visit).gradients(k[:, span], v[:, span])
+        dk[:, span] += dk_part
+        dv[:, span] += dv_part
+        sums = rows_dq.index_select(0, visit.rows).add_(visit.flat(dq_part))
         rows_dq.index_copy_(0, visit.rows, sums)
     return dq, dk, dv

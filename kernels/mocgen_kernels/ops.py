@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mocgen_kernels import cpu, grouped, reference, router
 from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.plan import masking_is_cheaper
 from mocgen_kernels.rules import Policy, Routing, TextAnchors
 from mocgen_kernels.selection import Selection
 
@@ -115,7 +116,7 @@ def routed_attention(
     with torch.autocast(device, enabled=False):
         if backend == "reference":
             return reference.routed_attention(q, k, v, layout, selection)
-        if backend == "cpu" or (device == "cpu" and layout.length >= 512):
+        if backend == "cpu" or (device == "cpu" and not masking_is_cheaper(selection, q.shape[-1])):
             return cpu.routed_attention(q, k, v, selection)
         return grouped.grouped_attention(q, k, v, selection)
 

@@ -128,7 +128,7 @@ class MoCDiT(nn.Module):
             conditions.append(self.noise_level(torch.ones_like(shots[0].t)) + summary)
         for shot in shots:
             words, summary = self.captions(shot.caption)
-            patches = self.patch_in(self._patch(shot.latents))
+            patches = self.patch_in(self._patch(shot.latents).to(self.patch_in.weight.dtype))
             places = self.places.repeat(patches.shape[1] // len(self.places), 1)
             tokens += [words + self.kinds[0], patches + places + self.kinds[1]]
             conditions.append(self.noise_level(shot.t) + summary)

@@ -12,7 +12,7 @@ from .attention import Attention, AttentionContext
 
 
 class NoiseLevelEmbedding(nn.Module):
-    """Noise level t in [0, 1] (1 = clean) → vector: sinusoids and a two-layer perceptron."""
+    """Noise level t in [0, 1] (1 = clean) → vector: sinusoids in fp32 and a two-layer perceptron."""
 
     def __init__(self, width: int, frequencies: int = 64) -> None:
         super().__init__()
@@ -20,11 +20,10 @@ class NoiseLevelEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:  # (...) → (..., W)
-        scale = torch.exp(
-            -math.log(10_000) * torch.arange(self.frequencies, device=t.device) / self.frequencies
-        )
-        angles = 1000 * t[..., None].float() * scale
-        return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1))
+        order = torch.arange(self.frequencies, device=t.device) / self.frequencies
+        angles = 1000 * t[..., None].float() * torch.exp(-math.log(10_000) * order)
+        waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
 
 
 class CaptionEmbedding(nn.Module):

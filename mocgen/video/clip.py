@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,9 +84,9 @@ def truncated(path: Path, detail: str) -> ClipError:
 
 
 def _check_file(path: Path) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ClipError(f"{path}: is a directory. Give one video file.")
-    if not path.exists():
+    if not os.path.exists(path):
         raise ClipError(f"{path}: no such file. Check the path of the clip.")
     if path.is_file() and path.stat().st_size == 0:
         raise ClipError(f"{path}: is empty (0 bytes). Copy or download the clip again.")

@@ -31,8 +31,8 @@ class OutputKind(Enum):
 
 
 def output_kind(path: Path | str) -> OutputKind:
-    """The kind of output that `path` names (a text ending in "/" is a folder); UsageError for other suffixes."""
-    if str(path).endswith(("/", os.sep)) or Path(path).is_dir():
+    """The kind of output that `path` names; text ending in "/" is a folder. Raises UsageError for others."""
+    if str(path).endswith(("/", os.sep)) or os.path.isdir(path):
         return OutputKind.FOLDER
     suffix = Path(path).suffix.lower()
     try:
@@ -52,7 +52,7 @@ def check_output(path: Path | str, overwrite: bool) -> OutputKind:
     """
     kind = output_kind(path)
     path = Path(path)
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(f"{path}: there is no folder {path.parent}. Create it or choose another place.")
     if os.path.lexists(path):
         if not overwrite:

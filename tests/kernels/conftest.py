@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from mocgen_kernels import ContextLayout, Kind
 from torch import Tensor
+
+from mocgen_kernels import ContextLayout, Kind
 
 Tensors = Callable[..., tuple[Tensor, Tensor, Tensor]]
 

@@ -9,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from mocgen_kernels import ContextLayout, Kind, moc_attention, reference, route, routed_attention
 from torch import Tensor
+
+from mocgen_kernels import ContextLayout, Kind, moc_attention, reference, route, routed_attention
+from mocgen_kernels.plan import masking_is_cheaper
 
 BACKENDS = ("reference", "cpu", "auto")
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -221,3 +223,33 @@ def test_activation_checkpointing_draws_the_same(ragged: ContextLayout, qkv: Mak
     torch.manual_seed(0)
     out = torch.utils.checkpoint.checkpoint(attend, q, k, v, use_reentrant=False)
     assert max(errors(with_gradients(out, q, k, v), expected)) == 0.0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_and_inference_mode(ragged: ContextLayout, qkv: Make, threads: int) -> None:
+    q, k, v = qkv(ragged)
+    selection = route(q, k, ragged, top_k=2)
+    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        actual = with_gradients(routed_attention(q, k, v, ragged, selection, backend="cpu"), q, k, v)
+        with torch.inference_mode():
+            out = moc_attention(q, k, v, ragged, top_k=2, backend="cpu")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert max(errors(actual, expected)) <= 1e-5
+    assert max(errors([out], expected[:1])) <= 1e-5
+
+
+def test_auto_takes_the_cheaper_way() -> None:
+    """Masked groups for a short sequence, visits for a long one; the same result either way."""
+    for tokens, masked in ((4, True), (128, False)):
+        kinds, shots = [Kind.VIDEO] * 24, [i // 2 for i in range(24)]
+        layout = ContextLayout(lengths=[tokens] * 24, kinds=kinds, shots=shots)
+        q, k, v = torch.randn(3, 1, layout.length, 2, 16, generator=torch.Generator().manual_seed(0))
+        selection = route(q, k, layout, top_k=3)
+        assert masking_is_cheaper(selection, 16) is masked
+        outs = [routed_attention(q, k, v, layout, selection, backend=b) for b in ("auto", "reference")]
+        assert (outs[0] - outs[1]).abs().max() <= 1e-5

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from mocgen_kernels import ContextLayout, Kind, moc_attention, routed_attention
-from mocgen_kernels.reference import route
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from mocgen_kernels import ContextLayout, Kind, moc_attention, routed_attention
+from mocgen_kernels.reference import route
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 

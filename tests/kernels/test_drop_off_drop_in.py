@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mocgen_kernels import ContextLayout, Kind, route
 from torch import Tensor
+
+from mocgen_kernels import ContextLayout, Kind, route
 
 COUNT, QUERIES = 40, 3000
 LAYOUT = ContextLayout(

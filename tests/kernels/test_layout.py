@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from mocgen_kernels import ContextLayout, Kind
 
 T, V = Kind.TEXT, Kind.VIDEO

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
+from torch import Tensor
+
 from mocgen_kernels import ContextLayout, moc_attention, route, routed_attention
 from mocgen_kernels.rules import Routing
-from torch import Tensor
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 

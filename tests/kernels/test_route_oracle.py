@@ -13,8 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from mocgen_kernels import ContextLayout, Kind, route
 from torch import Tensor
+
+from mocgen_kernels import ContextLayout, Kind, route
 
 BACKENDS = ("reference", "cpu", "auto")
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
+
 from mocgen_kernels import ContextLayout, Kind, route
 from mocgen_kernels.selection import pack_bits, unpack_bits
-from torch import Tensor
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -80,3 +81,14 @@ def test_rotary_scores_depend_on_distance_only() -> None:
 def test_rope_axes_must_fill_the_head() -> None:
     with pytest.raises(ValueError, match="rope_axes"):
         DiTConfig(width=64, heads=2)
+
+
+def test_runs_in_bf16(model: MoCDiT, make_shots: MakeShots) -> None:
+    """fp32 latents go in, the answer is that of fp32 to bf16's precision."""
+    shots = make_shots([8, 4], [1.0, 0.4])
+    half = copy.deepcopy(model).bfloat16()
+    with torch.inference_mode():
+        exact = model(shots, routing=Routing(policy="dense"))[1]
+        rounded = half(shots, routing=Routing(policy="dense"))[1]
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded.float() - exact).abs().mean() < 0.05 * exact.abs().mean()

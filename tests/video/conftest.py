@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from mocgen.video import VideoWriter, probe, read_frames
+
 
 def moving_gradient(index: int, width: int, height: int) -> np.ndarray:
     """One smooth colourful frame (H, W, 3) with a bright spot in its upper left quarter."""
@@ -117,6 +119,31 @@ def psnr(ours: np.ndarray, theirs: np.ndarray) -> float:
 def psnr_fixture() -> Callable[[np.ndarray, np.ndarray], float]:
     """The function `psnr`."""
     return psnr
+
+
+def extend(source: Path, output: Path, *, frames: int = 8, fps: Fraction | None = None) -> list[int]:
+    """Continue a clip with copies of its last frame; returns the progress that was told."""
+    info = probe(source)
+    *_, last = read_frames(source, last_seconds=0.2)
+    told: list[int] = []
+    with VideoWriter(
+        output,
+        width=info.width,
+        height=info.height,
+        fps=fps or info.fps,
+        metadata={"seed": "1"},
+        source=source,
+    ) as writer:
+        writer.copy_source(told.append)
+        writer.write(np.stack([last] * frames))
+        assert writer.frames_written == info.frames + frames
+    return told
+
+
+@pytest.fixture(name="extend")
+def extend_fixture() -> Callable[..., list[int]]:
+    """The function `extend`."""
+    return extend
 
 
 @pytest.fixture

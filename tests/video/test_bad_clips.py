@@ -85,6 +85,10 @@ def test_damaged_picture_data(clips) -> None:
     check(path)
 
 
+def test_name_that_is_too_long(tmp_path: Path) -> None:
+    check(tmp_path / ("v" * 300 + ".mp4"), "no such file")
+
+
 def test_link_to_nothing(tmp_path: Path) -> None:
     path = tmp_path / "loop.mp4"
     path.symlink_to(path)

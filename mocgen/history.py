@@ -64,7 +64,7 @@ def read_history(clip: VideoInfo, model: NativeModel, *, seconds: float | None) 
     """
     limit = CONTEXT_SECONDS if seconds is None else seconds
     payload = read_attachment(clip.path)
-    stored = _unpack(payload, model) if payload else None
+    stored = _unpack(clip, payload, model) if payload else None
     if stored is not None:
         defaults = model.defaults
         keep = max(1, round(limit * defaults.fps / defaults.frames))
@@ -72,25 +72,38 @@ def read_history(clip: VideoInfo, model: NativeModel, *, seconds: float | None) 
     return _encode(clip, model, limit)
 
 
-def _unpack(payload: bytes, model: NativeModel) -> History | None:
+def _unpack(clip: VideoInfo, payload: bytes, model: NativeModel) -> History | None:
     """Undo `pack_history`; None if another model made the latents."""
     try:
-        tensors = load(payload)
-        words = _metadata(payload)
+        tensors, words = load(payload), _metadata(payload)
         if words["revision"] != model.revision:
             return None
         captions, indices = json.loads(words["captions"]), json.loads(words["indices"])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ClipError(
-            f"the latents stored with the clip are damaged ({error}); convert it to drop them"
-        ) from None
-    return History(
-        shots=tuple(
+        shots = tuple(
             PastShot(index=index, caption=caption, latents=tensors[f"latents.{number}"])
             for number, (index, caption) in enumerate(zip(indices, captions, strict=True))
-        ),
-        prompt=words["prompt"],
-    )
+        )
+        for shot in shots:
+            _check_shot(shot, model)
+        return History(shots=shots, prompt=words["prompt"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ClipError(
+            f"{clip.path}: the latents stored with the clip are damaged ({error}); "
+            "convert the clip with another program to drop them"
+        ) from None
+
+
+def _check_shot(shot: PastShot, model: NativeModel) -> None:
+    """Raise ValueError if this is no shot that the model could have made."""
+    config = model.dit.config
+    frames = shot.latents.shape[1] if shot.latents.ndim == 5 else 0
+    shape = (1, frames, config.latent_channels, config.latent_size, config.latent_size)
+    if not frames or frames % config.patch_frames or shot.latents.shape != shape:
+        raise ValueError(f"they have the shape {tuple(shot.latents.shape)}")
+    if not isinstance(shot.index, int) or not isinstance(shot.caption, str):
+        raise ValueError("their captions or places are not what they should be")
+    if not shot.latents.isfinite().all():
+        raise ValueError("they hold values that are no numbers")
 
 
 def _metadata(payload: bytes) -> dict[str, str]:

@@ -106,7 +106,7 @@ class ContextLayout:
         return _token_contexts(self, torch.device(device))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _token_contexts(layout: ContextLayout, device: torch.device) -> Tensor:
     lengths = torch.tensor(layout.lengths)
     return torch.repeat_interleave(torch.arange(layout.count), lengths).to(device)  # (L,)

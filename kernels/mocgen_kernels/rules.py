@@ -66,21 +66,21 @@ class Routing:
             raise ValueError(f"drop_in is a mean number of contexts, at least 0; got {self.drop_in}")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def anchor_table(layout: ContextLayout, first: int, text_anchors: TextAnchors) -> Tensor:
     """Anchors of every query context from `first` on: (C - first, C) bool on the CPU. Do not write to it."""
     shots = torch.tensor(layout.shots)  # (C,)
-    text = torch.tensor([kind is Kind.TEXT for kind in layout.kinds])  # (C,)
     index = torch.arange(layout.count)
-    own_context = index[:, None] == index
-    own_shot = (shots[:, None] == shots) | (shots == GLOBAL_SHOT)
-    anchors = torch.where((shots == GLOBAL_SHOT)[:, None], own_context, own_shot)  # (C, C)
+    own, own_shot = index[first:, None], shots[first:, None]  # (Cq, 1)
+    of_shot = (shots == own_shot) | (shots == GLOBAL_SHOT)
+    anchors = torch.where(own_shot == GLOBAL_SHOT, index == own, of_shot)  # (Cq, C)
     if text_anchors == "all":
-        anchors = anchors | (text & (index < index[:, None]))
-    return anchors[first:]
+        text = torch.tensor([kind is Kind.TEXT for kind in layout.kinds])  # (C,)
+        anchors = anchors | (text & (index < own))
+    return anchors
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def candidate_table(layout: ContextLayout, first: int, text_anchors: TextAnchors, causal: bool) -> Tensor:
     """Contexts that may be routed to: (C - first, C) bool on the CPU. Do not write to it."""
     candidates = ~anchor_table(layout, first, text_anchors)
@@ -101,7 +101,7 @@ class QueryGroup:
     candidates: tuple[int, ...]  # contexts
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def query_groups(
     layout: ContextLayout, first: int, text_anchors: TextAnchors, causal: bool
 ) -> tuple[QueryGroup, ...]:
@@ -129,7 +129,7 @@ def runs_of_equal_rows(rows: Tensor) -> list[tuple[int, int]]:
     return list(zip(begins, [*begins[1:], len(rows)], strict=True))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def static_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor | None:
     """Routed contexts where they do not depend on the tokens: (C - first, C) bool on the CPU, else None.
 

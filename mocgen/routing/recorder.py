@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mocgen_kernels import ContextLayout, Kind, Selection
 from torch import Tensor
+
+from mocgen_kernels import ContextLayout, Kind, Selection
 
 from .mass import context_mass
 from .report import ContextLabel, RoutingReport

@@ -111,18 +111,14 @@ def test_unknown_words_are_told_and_left_out(run_mocgen, tiny_model: str, latent
 
 def test_unknown_words_of_the_prompt_and_the_negative_count_too(film) -> None:
     Path("story.toml").write_text('prompt = "a whale"\nshots = ["a red star"]\n')
-    made = film(
-        "generate", "--storyboard", "story.toml", "--negative", "fog", "-o", "v.mp4", "--no-upscale"
-    )
+    made = film("generate", "--storyboard", "story.toml", "--negative", "fog", "-o", "v.mp4", "--no-upscale")
     assert made["unknown_words"] == ["whale", "fog"]
 
 
 def test_a_run_reports_its_events_in_order(tiny_model: str, tmp_path: Path) -> None:
     events: list[Event] = []
     settings = Settings(model=tiny_model, upscale=False)
-    generate(
-        scene_from_prompts([STAR, "a whale"]), tmp_path / "v.mp4", settings, on_event=events.append
-    )
+    generate(scene_from_prompts([STAR, "a whale"]), tmp_path / "v.mp4", settings, on_event=events.append)
     expected: list[Event] = [
         ModelLoading(model=tiny_model),
         Notice(message="the model does not know 'whale': left out"),
@@ -137,7 +133,5 @@ def test_the_library_checks_what_the_command_line_checks(tiny_model: str, tmp_pa
     with pytest.raises(UsageError, match="steps"):
         Settings(model=tiny_model, steps=0)
     with pytest.raises(UsageError, match="cannot be reached"):
-        generate(
-            scene_from_prompts([STAR]), tmp_path / "v.mp4", Settings(model=tiny_model, size=(640, 480))
-        )
+        generate(scene_from_prompts([STAR]), tmp_path / "v.mp4", Settings(model=tiny_model, size=(640, 480)))
     assert list(tmp_path.iterdir()) == []

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from mocgen_kernels import ContextLayout, Kind, route
 
 from mocgen.routing import RoutingRecorder, RoutingReport
+from mocgen_kernels import ContextLayout, Kind, route
 
 LAYERS, HEADS, SIZE = 2, 2, 8
 

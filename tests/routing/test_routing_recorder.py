@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mocgen_kernels import ContextLayout, Kind, Selection, route
 
 from mocgen.routing import RoutingRecorder
 from mocgen.routing.mass import context_mass
+from mocgen_kernels import ContextLayout, Kind, Rules, Selection, route
 
 TEXT, VIDEO = Kind.TEXT, Kind.VIDEO
 FIRST = ContextLayout(lengths=[1, 2], kinds=[TEXT, VIDEO], shots=[0, 0])
@@ -17,11 +17,11 @@ BOTH = ContextLayout(lengths=[1, 2, 1, 3], kinds=[TEXT, VIDEO, TEXT, VIDEO], sho
 def selection_of(layout: ContextLayout, query_length: int, table: list[list[int]]) -> Selection:
     return Selection(
         layout=layout,
-        causal=True,
-        text_anchors="own",
+        rules=Rules(),
         batch=1,
         heads=1,
         query_length=query_length,
+        budget=1,
         table=torch.tensor(table, dtype=torch.bool),
     )
 

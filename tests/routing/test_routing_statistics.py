@@ -111,9 +111,8 @@ def test_captions_and_prompt_are_a_share_of_their_own(recorded) -> None:
 
 
 def test_density_of_a_recorded_scene_equals_the_operators(layout_of) -> None:
-    from mocgen_kernels import route
-
     from mocgen.routing import RoutingRecorder
+    from mocgen_kernels import route
 
     layout = layout_of(4)
     torch.manual_seed(0)

@@ -28,11 +28,21 @@ class DensityMeter:
         self._layers: set[int] = set()
         self._tokens = 0
 
-    def record(self, layer: int, q: Tensor, k: Tensor, layout: ContextLayout, selection: Selection) -> None:
-        """Count one layer's pairs; `layout` is what the scene has grown to."""
+    def record(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        layout: ContextLayout,
+        selection: Selection,
+        *,
+        scene: ContextLayout | None = None,
+        contexts: Sequence[int] | None = None,
+    ) -> None:
+        """Count one layer's pairs; see `Recorder`."""
         self._attended += selection.pairs()
         self._layers.add(layer)
-        self._tokens = max(self._tokens, layout.length)
+        self._tokens = max(self._tokens, (scene or layout).length)
 
     @property
     def density(self) -> float:

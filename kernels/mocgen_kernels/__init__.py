@@ -3,7 +3,7 @@
 from mocgen_kernels.layout import ContextLayout, Kind
 from mocgen_kernels.ops import Backend, moc_attention, route, routed_attention
 from mocgen_kernels.router import pool_descriptors
-from mocgen_kernels.rules import Policy, Rules, TextAnchors
+from mocgen_kernels.rules import Policy, TextAnchors
 from mocgen_kernels.selection import Selection
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "ContextLayout",
     "Kind",
     "Policy",
-    "Rules",
     "Selection",
     "TextAnchors",
     "moc_attention",

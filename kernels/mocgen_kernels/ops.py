@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -30,7 +29,6 @@ def route(
     drop_in: float = 0.0,
     generator: torch.Generator | int | None = None,
     descriptors: Tensor | None = None,
-    admissible: Sequence[int] | None = None,
     backend: Backend = "auto",
 ) -> Selection:
     """Choose, for every query token and head, the contexts that it attends to besides its anchors.
@@ -49,8 +47,6 @@ def route(
         drop_off: share p_max; ⌊p · routed⌋ random routed contexts are dropped, p ~ U(0, p_max). For training.
         drop_in: mean of the Poisson number of random candidates that are added. For training.
         generator: source of randomness: a seed, a generator on the CPU, or None for torch's default one.
-        admissible: the only contexts that may be routed to, for an outer loop that has chosen among them;
-            None: all. Anchors are attended in any case.
         descriptors: mean keys (B, C, H, D) where they are at hand; else they are pooled from k.
         backend: "auto" and "cpu" score in chunks, "reference" all at once; equal results.
 
@@ -65,7 +61,6 @@ def route(
         text_anchors=text_anchors,
         drop_off=drop_off,
         drop_in=drop_in,
-        admissible=None if admissible is None else tuple(admissible),
     )
     _check_backend(backend, q)
     _check_shape("q", q, q.shape[0], layout.length, q, tail=True)
@@ -140,7 +135,6 @@ def moc_attention(
     drop_in: float = 0.0,
     generator: torch.Generator | int | None = None,
     descriptors: Tensor | None = None,
-    admissible: Sequence[int] | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """`route`, then `routed_attention`: (B, Lq, H, D)."""
@@ -156,7 +150,6 @@ def moc_attention(
         drop_in=drop_in,
         generator=generator,
         descriptors=descriptors,
-        admissible=admissible,
         backend=backend,
     )
     return routed_attention(q, k, v, layout, selection, backend=backend)

@@ -6,8 +6,6 @@ Memory grows with Lq · L; the other backends give the same results without that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -44,7 +42,6 @@ def route(
     drop_in: float = 0.0,
     generator: torch.Generator | int | None = None,
     descriptors: Tensor | None = None,
-    admissible: Sequence[int] | None = None,
 ) -> Selection:
     """Choose contexts for every query and head; see `mocgen_kernels.route`."""
     routing = Routing(
@@ -54,7 +51,6 @@ def route(
         text_anchors=text_anchors,
         drop_off=drop_off,
         drop_in=drop_in,
-        admissible=None if admissible is None else tuple(admissible),
     )
     return route_by(q, k, layout, routing, generator, descriptors)
 
@@ -71,7 +67,7 @@ def route_by(
     batch, query_length, heads = q.shape[:3]
     first = layout.first_query_context(query_length)
     query_contexts = layout.token_contexts(q.device)[-query_length:] - first  # (Lq,)
-    table = candidate_table(layout, first, routing.rules).to(q.device)
+    table = candidate_table(layout, first, routing.text_anchors, routing.causal).to(q.device)
     candidates = table[query_contexts]  # (Lq, C)
     seed = resolve_seed(generator) if routing.draws else 0
     positions = torch.arange(layout.length - query_length, layout.length, device=q.device)
@@ -92,7 +88,8 @@ def route_by(
     routed = drop_off_drop_in(routed, candidates, routing, seed, positions, contexts)
     return Selection(
         layout=layout,
-        rules=routing.rules,
+        causal=routing.causal,
+        text_anchors=routing.text_anchors,
         batch=batch,
         heads=heads,
         query_length=query_length,
@@ -130,7 +127,6 @@ def moc_attention(
     drop_in: float = 0.0,
     generator: torch.Generator | int | None = None,
     descriptors: Tensor | None = None,
-    admissible: Sequence[int] | None = None,
 ) -> Tensor:
     """`route`, then `routed_attention`."""
     selection = route(
@@ -145,6 +141,5 @@ def moc_attention(
         drop_in=drop_in,
         generator=generator,
         descriptors=descriptors,
-        admissible=admissible,
     )
     return routed_attention(q, k, v, layout, selection)

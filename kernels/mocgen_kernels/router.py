@@ -60,7 +60,8 @@ def route_by(
         table = None
     return Selection(
         layout=layout,
-        rules=routing.rules,
+        causal=routing.causal,
+        text_anchors=routing.text_anchors,
         batch=batch,
         heads=heads,
         query_length=query_length,
@@ -74,7 +75,7 @@ def _perturbed(table: Tensor, layout: ContextLayout, first: int, routing: Routin
     """Whether drop-off or drop-in can change a static choice."""
     if int(routing.drop_off * int(table.sum(dim=1).max())) > 0:
         return True
-    groups = query_groups(layout, first, routing.rules)
+    groups = query_groups(layout, first, routing.text_anchors, routing.causal)
     return routing.drop_in > 0 and any(len(g.candidates) > int(table[g.first].sum()) for g in groups)
 
 
@@ -96,7 +97,7 @@ class _Chooser:
         shape = (batch, heads, query_length, words_for(layout.count))
         words = torch.zeros(shape, dtype=torch.int32, device=q.device)
         first = layout.first_query_context(query_length)
-        for group in query_groups(layout, first, routing.rules):
+        for group in query_groups(layout, first, routing.text_anchors, routing.causal):
             if not group.candidates:
                 continue
             step = max(1, _CHUNK_ELEMENTS // (batch * heads * len(group.candidates)))

@@ -23,15 +23,6 @@ TextAnchors = Literal["own", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What decides anchors and candidates; see `route` for the meaning of every field."""
-
-    causal: bool = True
-    text_anchors: TextAnchors = "own"
-    admissible: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Routing:
     """How contexts are chosen; see `route` for the meaning of every field.
 
@@ -45,12 +36,6 @@ class Routing:
     text_anchors: TextAnchors = "own"
     drop_off: float = 0.0
     drop_in: float = 0.0
-    admissible: tuple[int, ...] | None = None
-
-    @property
-    def rules(self) -> Rules:
-        """What of it decides anchors and candidates."""
-        return Rules(causal=self.causal, text_anchors=self.text_anchors, admissible=self.admissible)
 
     @property
     def perturbs(self) -> bool:
@@ -96,16 +81,12 @@ def anchor_table(layout: ContextLayout, first: int, text_anchors: TextAnchors) -
 
 
 @lru_cache(maxsize=16)
-def candidate_table(layout: ContextLayout, first: int, rules: Rules) -> Tensor:
+def candidate_table(layout: ContextLayout, first: int, text_anchors: TextAnchors, causal: bool) -> Tensor:
     """Contexts that may be routed to: (C - first, C) bool on the CPU. Do not write to it."""
-    candidates = ~anchor_table(layout, first, rules.text_anchors)
-    if rules.causal:
+    candidates = ~anchor_table(layout, first, text_anchors)
+    if causal:
         index = torch.arange(layout.count)
         candidates = candidates & (index < index[first:, None])
-    if rules.admissible is not None:
-        allowed = torch.zeros(layout.count, dtype=torch.bool)
-        allowed[list(rules.admissible)] = True
-        candidates = candidates & allowed
     return candidates
 
 
@@ -121,10 +102,12 @@ class QueryGroup:
 
 
 @lru_cache(maxsize=16)
-def query_groups(layout: ContextLayout, first: int, rules: Rules) -> tuple[QueryGroup, ...]:
-    """Cut the queries from context `first` on into groups with equal anchors and candidates."""
-    anchors = anchor_table(layout, first, rules.text_anchors)
-    candidates = candidate_table(layout, first, rules)
+def query_groups(
+    layout: ContextLayout, first: int, text_anchors: TextAnchors, causal: bool
+) -> tuple[QueryGroup, ...]:
+    """Cut the queries from context `first` on into groups with equal rules."""
+    anchors = anchor_table(layout, first, text_anchors)
+    candidates = candidate_table(layout, first, text_anchors, causal)
     groups = []
     for begin, end in runs_of_equal_rows(torch.cat([anchors, candidates], dim=1)):
         tokens = layout.query_span(first, begin, end)
@@ -153,7 +136,7 @@ def static_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor 
     True of the policies dense, window and first-frame, and of the others when no query has more than top_k
     candidates. Drop-off and drop-in are not applied here.
     """
-    candidates = candidate_table(layout, first, routing.rules)
+    candidates = candidate_table(layout, first, routing.text_anchors, routing.causal)
     if routing.policy == "window":
         return _window(layout, candidates, first, routing.top_k)
     if routing.policy == "first-frame":

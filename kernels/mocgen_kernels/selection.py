@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.rules import QueryGroup, Rules, anchor_table, candidate_table, query_groups
+from mocgen_kernels.rules import QueryGroup, TextAnchors, anchor_table, candidate_table, query_groups
 
 WORD_BITS = 32
 _CHUNK_ELEMENTS = 1 << 22
@@ -45,7 +45,8 @@ class Selection:
     """
 
     layout: ContextLayout
-    rules: Rules
+    causal: bool
+    text_anchors: TextAnchors
     batch: int
     heads: int
     query_length: int
@@ -65,17 +66,17 @@ class Selection:
     @property
     def anchor_table(self) -> Tensor:
         """Anchors of every query context: (Cq, C) bool, on the CPU."""
-        return anchor_table(self.layout, self.first_query_context, self.rules.text_anchors)
+        return anchor_table(self.layout, self.first_query_context, self.text_anchors)
 
     @property
     def candidate_table(self) -> Tensor:
         """Contexts that every query context may be routed to: (Cq, C) bool, on the CPU."""
-        return candidate_table(self.layout, self.first_query_context, self.rules)
+        return candidate_table(self.layout, self.first_query_context, self.text_anchors, self.causal)
 
     @property
     def groups(self) -> tuple[QueryGroup, ...]:
         """Runs of queries that share anchors and candidates."""
-        return query_groups(self.layout, self.first_query_context, self.rules)
+        return query_groups(self.layout, self.first_query_context, self.text_anchors, self.causal)
 
     def anchors(self) -> Tensor:
         """Anchors of every query: (Lq, C) bool."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -24,6 +25,7 @@ class Routing:
     policy: Policy = "moc"
     top_k: int = 5
     causal: bool = True
+    reach: int | None = 8  # shots that an outer loop lets through to routing; None: all
     drop_off: float = 0.0
     drop_in: float = 0.0
 
@@ -31,8 +33,21 @@ class Routing:
 class Recorder(Protocol):
     """Watches what each layer routes."""
 
-    def record(self, layer: int, q: Tensor, k: Tensor, layout: ContextLayout, selection: Selection) -> None:
-        """q: (B, Lq, H, D), the last tokens of the layout; k: (B, L, H, D)."""
+    def record(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        layout: ContextLayout,
+        selection: Selection,
+        *,
+        scene: ContextLayout | None = None,
+        contexts: Sequence[int] | None = None,
+    ) -> None:
+        """q: (B, Lq, H, D), the last tokens of the layout; k: (B, L, H, D).
+
+        `layout` may hold only some contexts of the `scene`: `contexts` are their indices there.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +78,15 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).unbind(2)
         q = rotate(F.rms_norm(q, q.shape[-1:]) * self.q_scale.to(q.dtype), context.angles)
         k = rotate(F.rms_norm(k, k.shape[-1:]) * self.k_scale.to(k.dtype), context.angles)
-        memory, descriptors = context.memory, None
-        if memory is not None:
-            k, v = memory.attach(self.layer, k, v)  # (B, L, H, D)
-            descriptors = memory.descriptors(self.layer, k, context.layout)
-        routing = context.routing
+        routing, layout, descriptors, recall = context.routing, context.layout, None, None
+        if context.memory is not None:
+            reach = routing.reach if routing.policy == "moc" else None
+            recall = context.memory.recall(self.layer, q, k, v, layout, reach=reach)
+            k, v, layout, descriptors = recall.keys, recall.values, recall.layout, recall.descriptors
         selection = route(
             q,
             k,
-            context.layout,
+            layout,
             top_k=routing.top_k,
             causal=routing.causal,
             policy=routing.policy,
@@ -81,6 +96,7 @@ class Attention(nn.Module):
             descriptors=descriptors,
         )
         if context.recorder is not None:
-            context.recorder.record(self.layer, q, k, context.layout, selection)
-        attended = routed_attention(q, k, v, context.layout, selection)  # (B, Lq, H, D)
+            scene, contexts = (recall.scene, recall.contexts) if recall else (None, None)
+            context.recorder.record(self.layer, q, k, layout, selection, scene=scene, contexts=contexts)
+        attended = routed_attention(q, k, v, layout, selection)  # (B, Lq, H, D)
         return self.out(attended.reshape(batch, tokens, width))

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import groupby
+
 import torch
 from torch import Tensor
 
 from mocgen_kernels import ContextLayout, pool_descriptors
 
-from .contexts import PackedScene, layout_after
+from .contexts import GLOBAL_PROMPT, PackedScene, layout_after
+from .store import SpillingStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """What the queries of one layer may retrieve from: shots of the past, then the current ones."""
+
+    layout: ContextLayout  # of the recalled contexts and the current ones, L tokens in C contexts
+    scene: ContextLayout  # of everything so far
+    contexts: tuple[int, ...]  # index in `scene` of each of the C contexts
+    keys: Tensor  # (1, L, H, D)
+    values: Tensor  # (1, L, H, D)
+    descriptors: Tensor  # (1, C, H, D) fp32
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """The contexts of one finished shot (or of the global prompt)."""
+
+    shot: int
+    contexts: range  # in the scene
 
 
 class ContextMemory:
@@ -17,64 +41,94 @@ class ContextMemory:
     kept: attending to the memory equals recomputing the whole scene. Keys are kept after their rotary
     turn; shot positions are absolute, so they stay right as the scene grows.
 
-    Each layer owns one buffer that holds the past and, behind it, room for the shot being denoised, so
-    that a denoising step copies only its own keys and values.
+    Descriptors stay on the compute device; keys and values go to a store that spills to disk, and only
+    those of recalled shots travel back.
     """
 
     def __init__(self, layers: int) -> None:
         self.layout: ContextLayout | None = None
-        self._keys: list[Tensor | None] = [None] * layers  # (1, capacity, H, D)
-        self._values: list[Tensor | None] = [None] * layers
+        self._blocks: list[_Block] = []
+        self._store = SpillingStore()
+        self._current: list[tuple[Tensor, Tensor] | None] = [None] * layers  # what was attached last
         self._descriptors: list[Tensor | None] = [None] * layers  # (1, contexts, H, D) fp32
+        self._shot_keys: list[list[Tensor]] = [[] for _ in range(layers)]  # mean key (H, D) of each block
 
     @property
     def tokens(self) -> int:
         """Number of tokens that are remembered."""
-        return 0 if self.layout is None else sum(self.layout.lengths)
+        return 0 if self.layout is None else self.layout.length
 
-    def attach(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The past followed by the given keys and values of the current shot, (1, n, H, D) each.
+    def recall(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, scene: ContextLayout, *, reach: int | None
+    ) -> Recall:
+        """The past and the current shots' k and v, (1, n, H, D) each, as one sequence.
 
-        Returns views (1, past + n, H, D) of the layer's buffers; they are overwritten by the next call.
+        With more remembered shots than `reach`, an outer loop picks those whose mean key scores highest
+        with the mean query of the current shots (algorithm of Cai et al., §3.3, per layer); None: all.
+        The global prompt is always recalled.
         """
-        past = self.tokens
-        return (
-            _write(self._keys, layer, past, keys),
-            _write(self._values, layer, past, values),
+        self._current[layer] = (k, v)
+        blocks = self._choose(layer, q, reach)
+        first = self.layout.count if self.layout is not None else 0
+        contexts = (*(c for block in blocks for c in block.contexts), *range(first, scene.count))
+        new = pool_descriptors(k, _part(scene, range(first, scene.count)))
+        past = self._descriptors[layer]
+        if past is None:
+            return Recall(layout=scene, scene=scene, contexts=contexts, keys=k, values=v, descriptors=new)
+        keys, values = zip(*(self._load(layer, block, k) for block in blocks), strict=True)
+        return Recall(
+            layout=_part(scene, contexts),
+            scene=scene,
+            contexts=contexts,
+            keys=torch.cat((*keys, k), dim=1),
+            values=torch.cat((*values, v), dim=1),
+            descriptors=torch.cat((past[:, list(contexts[: -(scene.count - first)])], new), dim=1),
         )
 
-    def descriptors(self, layer: int, keys: Tensor, layout: ContextLayout) -> Tensor:
-        """Mean key of every context of `layout`, (1, C, H, D): the remembered ones and the current ones."""
-        past = self._descriptors[layer]
-        if past is None or self.layout is None:
-            return pool_descriptors(keys, layout)
-        new = _tail(layout, len(self.layout.lengths))
-        return torch.cat((past, pool_descriptors(keys[:, self.tokens :], new)), dim=1)
-
     def commit(self, scene: PackedScene) -> None:
-        """Remember what was last attached to each layer: the finished, clean shots of `scene`."""
+        """Remember what was last recalled with in each layer: the finished, clean shots of `scene`."""
         layout = layout_after(self.layout, scene)
-        for layer, keys in enumerate(self._keys):
-            if keys is None:
+        first = self.layout.count if self.layout is not None else 0
+        for shot, run in groupby(range(first, layout.count), key=lambda c: layout.shots[c]):
+            contexts = list(run)
+            self._blocks.append(_Block(shot=shot, contexts=range(contexts[0], contexts[-1] + 1)))
+        new_blocks = [block for block in self._blocks if block.contexts.start >= first]
+        for layer, current in enumerate(self._current):
+            if current is None:
                 raise RuntimeError("commit() follows a forward pass of the model with this memory")
-            self._descriptors[layer] = self.descriptors(layer, keys[:, : sum(layout.lengths)], layout)
+            keys, values = current
+            self._describe(layer, keys, _part(layout, range(first, layout.count)))
+            for block in new_blocks:
+                begin = layout.offsets[block.contexts.start] - layout.offsets[first]
+                end = layout.offsets[block.contexts.stop] - layout.offsets[first]
+                self._shot_keys[layer].append(keys[0, begin:end].float().mean(dim=0))
+                pair = torch.stack((keys[:, begin:end], values[:, begin:end]))  # (2, 1, n, H, D)
+                self._store.put((layer, block.shot), pair.cpu())
         self.layout = layout
 
+    def _choose(self, layer: int, q: Tensor, reach: int | None) -> list[_Block]:
+        """The outer loop: the global prompt and at most `reach` shots, in order."""
+        shots = [i for i, block in enumerate(self._blocks) if block.shot != GLOBAL_PROMPT]
+        if reach is None or len(shots) <= reach:
+            return self._blocks
+        shot_keys = torch.stack([self._shot_keys[layer][i] for i in shots])  # (S, H, D)
+        scores = torch.einsum("hd,shd->s", q[0].float().mean(dim=0), shot_keys)
+        chosen = {shots[i] for i in scores.topk(reach).indices.tolist()}
+        return [block for i, block in enumerate(self._blocks) if block.shot == GLOBAL_PROMPT or i in chosen]
 
-def _write(buffers: list[Tensor | None], layer: int, past: int, new: Tensor) -> Tensor:
-    """Put `new` behind the first `past` tokens of a layer's buffer, growing it when it is full."""
-    buffer = buffers[layer]
-    needed = past + new.shape[1]
-    if buffer is None or buffer.shape[1] < needed:
-        grown = new.new_empty(1, needed + needed // 8, *new.shape[2:])
-        if buffer is not None:
-            grown[:, :past] = buffer[:, :past]
-        buffers[layer] = buffer = grown
-    buffer[:, past:needed] = new
-    return buffer[:, :needed]
+    def _load(self, layer: int, block: _Block, like: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = self._store.get((layer, block.shot)).to(like.device, like.dtype).unbind()
+        return keys, values
+
+    def _describe(self, layer: int, keys: Tensor, layout: ContextLayout) -> None:
+        past, new = self._descriptors[layer], pool_descriptors(keys, layout)
+        self._descriptors[layer] = new if past is None else torch.cat((past, new), dim=1)
 
 
-def _tail(layout: ContextLayout, start: int) -> ContextLayout:
+def _part(layout: ContextLayout, contexts: range | tuple[int, ...]) -> ContextLayout:
+    """The layout of some contexts of another one, in order."""
     return ContextLayout(
-        lengths=layout.lengths[start:], kinds=layout.kinds[start:], shots=layout.shots[start:]
+        lengths=[layout.lengths[c] for c in contexts],
+        kinds=[layout.kinds[c] for c in contexts],
+        shots=[layout.shots[c] for c in contexts],
     )

@@ -31,7 +31,17 @@ class RoutingRecorder:
         self._pairs = torch.zeros(layers, 0, dtype=torch.int64)
 
     @torch.no_grad()
-    def record(self, layer: int, q: Tensor, k: Tensor, layout: ContextLayout, selection: Selection) -> None:
+    def record(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        layout: ContextLayout,
+        selection: Selection,
+        *,
+        scene: ContextLayout | None = None,
+        contexts: Sequence[int] | None = None,
+    ) -> None:
         """Add one step of one layer. Of a batch (guidance branches), item 0 is recorded.
 
         Args:
@@ -40,6 +50,8 @@ class RoutingRecorder:
             k: (B, L, H, D), the keys of the whole layout.
             layout: contexts of all L tokens.
             selection: what `route` chose for these queries.
+            scene: contexts of the whole scene so far, where `layout` holds only some of them.
+            contexts: index in the scene of each context of the layout.
 
         Raises:
             ValueError: the layout does not continue the one recorded before, or the layer or the number of
@@ -50,16 +62,18 @@ class RoutingRecorder:
                 f"layer {layer} with {q.shape[2]} heads does not fit a recorder for "
                 f"{self._layers} layers of {self._heads} heads"
             )
-        self._grow(layout)
-        first, count = selection.first_query_context, layout.count
-        rows = slice(first, count)
-        lengths = torch.tensor(layout.lengths)
-        self._anchors[rows, :count] |= selection.anchor_table
-        self._candidates[rows, :count] |= selection.candidate_table
-        self._token_steps[layer, rows] += lengths[rows]
-        self._pairs[layer, rows] += lengths[rows] * layout.length
-        self._counts[layer, :, rows, :count] += selection.counts()[0]
-        self._mass[layer, :, rows, :count] += _tail_mass(q[0], k[0], layout, selection)
+        scene = scene or layout
+        self._grow(scene)
+        columns = torch.tensor(contexts if contexts is not None else range(layout.count))  # (C,)
+        rows = slice(scene.count - layout.count + selection.first_query_context, scene.count)
+        lengths = torch.tensor(scene.lengths[rows])
+        self._anchors[rows, columns] |= selection.anchor_table
+        self._candidates[rows, columns] |= selection.candidate_table
+        self._token_steps[layer, rows] += lengths
+        self._pairs[layer, rows] += lengths * scene.length
+        counts, mass = self._counts[layer, :, rows], self._mass[layer, :, rows]  # (H, Cq, contexts), views
+        counts[..., columns] += selection.counts()[0]
+        mass[..., columns] += _tail_mass(q[0], k[0], layout, selection)
 
     def report(self, *, frames: Sequence[tuple[int, int] | None] | None = None) -> RoutingReport:
         """What was recorded so far.

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from mocgen.model.attention import Routing
+from mocgen.model.contexts import layout_after
 from mocgen.model.dit import MoCDiT, NoisyShot
 from mocgen.model.memory import ContextMemory
+from mocgen.model.store import SpillingStore
+from mocgen_kernels import pool_descriptors
 
 MakeShots = Callable[..., list[NoisyShot]]
 FRAMES = [8, 4, 12, 8, 4]
@@ -85,3 +88,49 @@ def test_commit_needs_a_forward_pass(model: MoCDiT, make_shots: MakeShots) -> No
     shots = make_shots([8])
     with pytest.raises(RuntimeError):
         ContextMemory(3).commit(model.pack(shots, None))
+
+
+@torch.inference_mode()
+def test_outer_loop_lets_the_best_shots_through(model: MoCDiT, make_shots: MakeShots) -> None:
+    """With a short reach each layer recalls the shots that score highest, and the global prompt."""
+    shots = make_shots([4] * 6)
+    memory = ContextMemory(model.config.depth)
+    for number, shot in enumerate(shots):
+        prompt = PROMPT if number == 0 else None
+        _, scene = model.run([shot], prompt=prompt, routing=Routing(top_k=2), memory=memory)
+        memory.commit(scene)
+    new = model.pack(make_shots([4] * 7)[6:], None)
+    tokens, heads, dim = new.tokens, model.config.heads, model.config.head_dim
+    q, k, v = torch.randn(3, 1, tokens, heads, dim).unbind()
+    layout = layout_after(memory.layout, new)
+    everything = memory.recall(0, q, k, v, layout, reach=None)
+    assert everything.contexts == tuple(range(layout.count))
+    assert torch.allclose(everything.descriptors, pool_descriptors(everything.keys, layout), atol=1e-5)
+    some = memory.recall(0, q, k, v, layout, reach=2)
+    shots_of = [layout.shots[c] for c in some.contexts]
+    assert shots_of[0] == -1
+    assert shots_of[-2:] == [6, 6]
+    scores = []
+    for shot in range(6):
+        of_shot = [s == shot for s in layout.shots]
+        mine = torch.tensor(of_shot)[layout.token_contexts()]
+        scores.append(float((everything.keys[0, mine].mean(0) * q[0].mean(0)).sum()))
+    best = sorted(sorted(range(6), key=lambda s: -scores[s])[:2])
+    assert sorted(set(shots_of[1:-2])) == best
+    picked = torch.isin(layout.token_contexts(), torch.tensor(some.contexts))
+    assert torch.equal(some.keys, everything.keys[:, picked])
+    assert torch.equal(some.values, everything.values[:, picked])
+
+
+def test_store_spills_to_disk_and_back() -> None:
+    store = SpillingStore(host_bytes=100)
+    values = {
+        i: torch.randn(2, 1, 3, 2, 2).to(dtype) for i, dtype in enumerate([torch.float32, torch.bfloat16] * 3)
+    }
+    for key, value in values.items():
+        store.put(key, value)
+    assert store._held_bytes <= 100
+    for key in [0, 5, 3, 0, 1, 2, 4]:
+        assert torch.equal(store.get(key), values[key])
+    with pytest.raises(KeyError):
+        store.get(9)

@@ -7,7 +7,7 @@ import torch
 
 from mocgen.routing import RoutingRecorder
 from mocgen.routing.mass import context_mass
-from mocgen_kernels import ContextLayout, Kind, Rules, Selection, route
+from mocgen_kernels import ContextLayout, Kind, Selection, route
 
 TEXT, VIDEO = Kind.TEXT, Kind.VIDEO
 FIRST = ContextLayout(lengths=[1, 2], kinds=[TEXT, VIDEO], shots=[0, 0])
@@ -17,7 +17,8 @@ BOTH = ContextLayout(lengths=[1, 2, 1, 3], kinds=[TEXT, VIDEO, TEXT, VIDEO], sho
 def selection_of(layout: ContextLayout, query_length: int, table: list[list[int]]) -> Selection:
     return Selection(
         layout=layout,
-        rules=Rules(),
+        causal=True,
+        text_anchors="own",
         batch=1,
         heads=1,
         query_length=query_length,

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import mocgen_weights
 from mocgen.codec.embedded import CodecConfig, EmbeddedCodec
 from mocgen.errors import ModelError
 from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT
+from mocgen.sizes import read_sizes, read_words
 from mocgen.text.vocabulary import Vocabulary
 
 ARCHITECTURE = "mocgen-native"
@@ -69,10 +71,8 @@ def load_bundle(model: str, *, device: torch.device, dtype: torch.dtype) -> Nati
         resolved = mocgen_weights.resolve(model)
         config, tensors = mocgen_weights.read_folder(resolved.folder)
         dit, codec, vocabulary, defaults = _build(config, resolved.folder)
-        source = str(resolved.folder / "model.safetensors")
-        for prefix, module in (("dit.", dit), ("codec.", codec)):
-            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            mocgen_weights.load_tensors(module, own, source=source)
+        parts = nn.ModuleDict({"dit": dit, "codec": codec})
+        mocgen_weights.load_tensors(parts, tensors, source=str(resolved.folder / "model.safetensors"))
     except mocgen_weights.WeightsError as error:
         raise ModelError(str(error)) from None
     return NativeModel(
@@ -92,12 +92,33 @@ def _build(config: dict[str, Any], folder: Path) -> tuple[MoCDiT, EmbeddedCodec,
             f"{config.get('architecture')!r}, and {ARCHITECTURE!r} is what can be run"
         )
     try:
-        dit_sizes = dict(config["dit"], rope_axes=tuple(config["dit"]["rope_axes"]))
-        return (
-            MoCDiT(DiTConfig(**dit_sizes)),
-            EmbeddedCodec(CodecConfig(**config["codec"])),
-            Vocabulary(words=tuple(config["words"]), stop_words=frozenset(config["stop_words"])),
-            Defaults(**config["defaults"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        dit = read_sizes(DiTConfig, config["dit"], "dit")
+        codec = read_sizes(CodecConfig, config["codec"], "codec")
+        defaults = read_sizes(Defaults, config["defaults"], "defaults")
+        words, stop_words = (read_words(config[name], name) for name in ("words", "stop_words"))
+        vocabulary = Vocabulary(words=words, stop_words=frozenset(stop_words))
+        _check_fit(dit, codec, defaults, len(vocabulary))
+    except KeyError as error:
+        raise ModelError(f"{folder / 'config.json'} has no entry {error}") from None
+    except ValueError as error:
         raise ModelError(f"{folder / 'config.json'} does not describe a mocgen model: {error}") from None
+    return MoCDiT(dit), EmbeddedCodec(codec), vocabulary, defaults
+
+
+def _check_fit(dit: DiTConfig, codec: CodecConfig, defaults: Defaults, words: int) -> None:
+    """Raise ValueError if parts of these sizes do not work together."""
+    demands = {
+        "dit.width must be a multiple of dit.heads": dit.width % dit.heads == 0,
+        "dit.rope_axes must be even": all(dims % 2 == 0 for dims in dit.rope_axes),
+        "dit.latent_size must be a multiple of dit.patch": dit.latent_size % dit.patch == 0,
+        "dit.latent_size must be codec.size / 8": dit.latent_size * 8 == codec.size,
+        "dit.latent_channels must be codec.channels": dit.latent_channels == codec.channels,
+        "dit.vocabulary is too small for the words": words <= dit.vocabulary,
+        "dit.caption_limit must be a multiple of dit.caption_multiple": (
+            dit.caption_limit % dit.caption_multiple == 0
+        ),
+        "defaults.frames must be a multiple of dit.patch_frames": defaults.frames % dit.patch_frames == 0,
+    }
+    for demand, met in demands.items():
+        if not met:
+            raise ValueError(demand)

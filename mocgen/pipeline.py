@@ -139,7 +139,7 @@ def inspect_routing(
             report,
             out,
             thumbnails={i: c.thumbnail for i, c in enumerate(contexts) if c.thumbnail is not None},
-            captions=[shot.caption for shot in run.shots],
+            captions=_captions(run.shots),
             settings={**dataclasses.asdict(settings), "density": result.density, "revision": result.revision},
             video=video,
             overwrite=overwrite,
@@ -254,6 +254,12 @@ def _shot_ends(plan: Plan) -> list[int]:
         total += seconds
         ends.append(max(round(total * plan.fps), (ends[-1] if ends else 0) + 1))
     return ends
+
+
+def _captions(shots: tuple[PastShot, ...]) -> list[str]:
+    """The caption at every place of the scene; empty where a shot is not remembered."""
+    captions = {shot.index: shot.caption for shot in shots}
+    return [captions.get(index, "") for index in range(1 + max(captions))]
 
 
 @torch.inference_mode()

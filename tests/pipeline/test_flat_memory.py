@@ -25,10 +25,11 @@ def test_pixels_of_finished_shots_are_freed(tiny_model: str, tmp_path: Path, cau
 
     def count(event: Event) -> None:
         if isinstance(event, Writing):
-            held = [thing for thing in gc.get_objects() if isinstance(thing, FilmedShot | torch.Tensor)]
-            shots = [thing for thing in held if isinstance(thing, FilmedShot)]
-            pictures = [thing for thing in held if isinstance(thing, torch.Tensor) and thing.ndim == 4]
-            alive.append(max(len(shots), sum(picture.dtype == torch.uint8 for picture in pictures)))
+            things = gc.get_objects()
+            shots = sum(type(thing) is FilmedShot for thing in things)
+            tensors = [thing for thing in things if type(thing) is torch.Tensor]
+            pictures = sum(tensor.dtype == torch.uint8 and tensor.ndim == 4 for tensor in tensors)
+            alive.append(max(shots, pictures))
 
     scene = scene_from_prompts([WORDS[n % 3] for n in range(6)])
     settings = Settings(model=tiny_model, upscale=False, steps=1, causal=causal)

@@ -77,10 +77,19 @@ def test_an_own_video_is_inspected_with_its_captions_and_prompt(film) -> None:
     Path("story.toml").write_text(f'prompt = "a story about a red star"\nshots = ["{STAR}"]\n')
     film("generate", "--storyboard", "story.toml", "-o", "v.mp4", "--no-upscale")
     film("inspect-routing", "--clip", "v.mp4", CUBE, "--out", "report")
-    page = Path("report/index.html").read_text()
-    assert STAR in page
-    assert CUBE in page
+    assert numbers_of("report")["captions"] == [STAR, CUBE]
+    assert CUBE in Path("report/index.html").read_text()
     assert load_file("report/routing.safetensors")["counts"].shape[-1] == 7  # with the global prompt
+
+
+def test_captions_stay_with_their_shots_when_only_the_clips_end_is_remembered(
+    film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mocgen.history.CONTEXT_SECONDS", 1.0)
+    film("generate", STAR, CUBE, RING, "-o", "v.mp4", "--no-upscale", "--steps", "1")
+    film("inspect-routing", "--clip", "v.mp4", STAR, "--out", "report", "--steps", "1")
+    assert numbers_of("report")["captions"] == ["", "", RING, STAR]
+    assert STAR in Path("report/index.html").read_text()
 
 
 def test_people_read_a_summary_and_where_the_report_is(run_mocgen, tiny_model: str) -> None:

@@ -59,10 +59,10 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Copy tensors into a module, strictly: same names, same shapes.
+    """Copy tensors into a module, strictly: same names, same shapes, finite values.
 
     Raises:
-        WeightsError: missing, unknown or wrongly shaped tensors, naming the first few.
+        WeightsError: missing, unknown, wrongly shaped or not finite tensors, naming the first few.
     """
     own = module.state_dict()
     missing = [name for name in own if name not in tensors]
@@ -72,7 +72,15 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], *, source: st
         for name, value in own.items()
         if name in tensors and tensors[name].shape != value.shape
     ]
-    for what, names in (("lacks", missing), ("holds unknown", unknown), ("has wrongly shaped", wrong)):
+    broken = [
+        name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()
+    ]
+    for what, names in (
+        ("lacks", missing),
+        ("holds unknown", unknown),
+        ("has wrongly shaped", wrong),
+        ("has not finite", broken),
+    ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise WeightsError(f"{source} {what} tensors: {', '.join(names[:3])}{more}")

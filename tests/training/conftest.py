@@ -1,0 +1,73 @@
+"""A training run that takes a second: a tiny model on four tiny scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+RECIPE = """
+seed = 3
+save_every = 2
+sample_every = 100
+threads = 1
+
+[data]
+scenes = 4
+codec_scenes = 2
+shots = 2
+frames = 8
+workers = 1
+
+[codec]
+size = 32
+width = 8
+blocks = 1
+
+[model]
+width = 32
+depth = 1
+heads = 1
+rope_axes = [8, 8, 8, 8]
+refine_width = 8
+refine_blocks = 1
+
+[codec_training]
+steps = 3
+decoder_steps = 3
+batch = 4
+
+[[training.stages]]
+steps = 2
+batch = 4
+shots = 1
+
+[[training.stages]]
+steps = 3
+batch = 2
+shots = 2
+top_k = 1
+drop_off = 0.5
+drop_in = 1.0
+
+[training]
+shot_span = 4
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """The file that describes the run."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def _own_threads() -> Iterator[None]:
+    """A run sets the number of threads; other tests keep theirs."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-import mocgen
-from mocgen.bundle import NativeModel, load_bundle
+from mocgen.bundle import NativeModel
 from mocgen.errors import UsageError
-from mocgen.film import Film
-from mocgen.history import History, PastShot, pack_history, read_history
-from mocgen.plan import Plan, make_plan, pick_device, pick_dtype
+from mocgen.history import PastShot
 from mocgen.routing.recorder import RoutingRecorder
 from mocgen.routing.statistics import statistics
 from mocgen.routing.summary import summary
 from mocgen.routing.writer import check_folder, write_report
-from mocgen.settings import ModelLoading, Notice, OnEvent, Result, Settings, Writing
+from mocgen.run import Run, carry_out, ignore
+from mocgen.settings import OnEvent, Result, Settings
 from mocgen.storyboard import Scene
-from mocgen.video import VideoInfo, VideoWriter, check_output, probe, resample_frames
+from mocgen.video import check_output, probe
 from mocgen_kernels import Kind
 
 VIDEO_NAME = "video.mp4"  # in a routing report
-
-
-def ignore(event: object) -> None:
-    """Listens to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +34,6 @@ class InspectResult:
     report_dir: Path
     loops: int
     result: Result | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """A run that is done: all its shots, those of the clip included, and what was recorded."""
-
-    result: Result
-    film: Film
-    shots: tuple[PastShot, ...]
-    recorder: RoutingRecorder | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +60,7 @@ def generate(
         OutputError: the output exists (without `overwrite`) or cannot be written.
     """
     check_output(output, overwrite)
-    return _run(scene, output, settings, overwrite=overwrite, on_event=on_event).result
+    return carry_out(scene, output, settings, overwrite=overwrite, on_event=on_event).result
 
 
 def extend(
@@ -101,7 +82,7 @@ def extend(
     check_output(output, overwrite)
     if output.exists() and output.samefile(clip):
         raise UsageError(f"{output} is the clip itself; name another output")
-    return _run(
+    return carry_out(
         scene,
         output,
         settings,
@@ -130,10 +111,13 @@ def inspect_routing(
     check_folder(out, overwrite=overwrite)
     with TemporaryDirectory() as folder:
         video = Path(folder) / VIDEO_NAME
-        run = _run(scene, video, settings, clip=info, overwrite=False, on_event=on_event, recording=True)
-        assert run.recorder is not None
+        run = carry_out(
+            scene, video, settings, clip=info, overwrite=False, on_event=on_event, make_recorder=_listen
+        )
+        recorder = run.film.recorder
+        assert isinstance(recorder, RoutingRecorder)
         contexts = _contexts(run)
-        report = run.recorder.report(frames=[context.frames for context in contexts])
+        report = recorder.report(frames=[context.frames for context in contexts])
         result = dataclasses.replace(run.result, output=out / VIDEO_NAME)
         write_report(
             report,
@@ -148,122 +132,12 @@ def inspect_routing(
     return InspectResult(summary=summary(report, numbers), report_dir=out, loops=numbers.loops, result=result)
 
 
-def load_model(settings: Settings, on_event: OnEvent = ignore) -> NativeModel:
-    """The model that the settings name, on the device and in the dtype that they ask for."""
-    device = pick_device(settings.device)
-    on_event(ModelLoading(model=settings.model))
-    return load_bundle(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
-
-
-def _run(
-    scene: Scene,
-    output: Path,
-    settings: Settings,
-    *,
-    clip: VideoInfo | None = None,
-    context_seconds: float | None = None,
-    overwrite: bool,
-    on_event: OnEvent,
-    recording: bool = False,
-) -> _Run:
-    start = time.monotonic()
-    model = load_model(settings, on_event)
-    plan = make_plan(
-        model,
-        scene.shots,
-        settings,
-        clip_size=(clip.width, clip.height) if clip else None,
-        clip_fps=clip.fps if clip else None,
-    )
-    unknown = _report_unknown(model, scene, settings, on_event)
-    history = read_history(clip, model, seconds=context_seconds) if clip else History()
-    config = model.dit.config
-    recorder = RoutingRecorder(layers=config.depth, heads=config.heads) if recording else None
-    film = Film(
-        model,
-        plan,
-        scene,
-        seed=settings.seed,
-        negative=settings.negative,
-        history=history,
-        on_event=on_event,
-        recorder=recorder,
-    )
-    record = {"mocgen": _record(scene, settings, model, clip, context_seconds)}
-    with VideoWriter(
-        output,
-        width=plan.size[0],
-        height=plan.size[1],
-        fps=plan.fps,
-        metadata=record,
-        overwrite=overwrite,
-        source=clip.path if clip else None,
-    ) as writer:
-        if clip:
-            on_event(Writing(shot=0, shots=len(scene.shots)))
-            writer.copy_source()
-        copied = writer.frames_written
-        past = _write_shots(film, writer, on_event)
-        writer.attach(pack_history([*history.shots, *past], scene.prompt or history.prompt, model))
-        new = writer.frames_written - copied
-    result = Result(
-        output=output,
-        frames=copied + new,
-        fps=float(plan.fps),
-        width=plan.size[0],
-        height=plan.size[1],
-        seconds=float((clip.seconds if clip else 0) + Fraction(new) / plan.fps),
-        seed=settings.seed,
-        model=settings.model,
-        revision=model.revision,
-        attention=settings.attention,
-        top_k=plan.routing.top_k,
-        density=film.meter.density,
-        elapsed_seconds=time.monotonic() - start,
-        shots=len(scene.shots),
-        unknown_words=unknown,
-    )
-    return _Run(result=result, film=film, shots=(*history.shots, *past), recorder=recorder)
-
-
-def _write_shots(film: Film, writer: VideoWriter, on_event: OnEvent) -> list[PastShot]:
-    """Write each shot as soon as it is done; returns what is remembered of them."""
-    past: list[PastShot] = []
-    ends = _shot_ends(film.plan)
-    begin = 0
-    for shot in film.shots():
-        on_event(Writing(shot=shot.number + 1, shots=len(film.scene.shots)))
-        pixels = resample_frames(shot.pixels.numpy(), size=film.plan.size)
-        count = ends[shot.number] - begin
-        writer.write(pixels[hold(len(pixels), count)])
-        begin = ends[shot.number]
-        past.append(shot.past)
-    return past
-
-
-def hold(frames: int, count: int) -> np.ndarray:
-    """Which of `frames` frames to show at each of `count` evenly spaced moments: (count,) indices."""
-    return np.arange(count) * frames // count
-
-
-def _shot_ends(plan: Plan) -> list[int]:
-    """Frame of the output at which each shot ends; rounding never adds up."""
-    ends: list[int] = []
-    total = Fraction(0)
-    for seconds in plan.seconds:
-        total += seconds
-        ends.append(max(round(total * plan.fps), (ends[-1] if ends else 0) + 1))
-    return ends
-
-
-def _captions(shots: tuple[PastShot, ...]) -> list[str]:
-    """The caption at every place of the scene; empty where a shot is not remembered."""
-    captions = {shot.index: shot.caption for shot in shots}
-    return [captions.get(index, "") for index in range(1 + max(captions))]
+def _listen(model: NativeModel) -> RoutingRecorder:
+    return RoutingRecorder(layers=model.dit.config.depth, heads=model.dit.config.heads)
 
 
 @torch.inference_mode()
-def _contexts(run: _Run) -> list[_Context]:
+def _contexts(run: Run) -> list[_Context]:
     """The contexts of a run in the order of its memory."""
     layout, group = run.film.memory.layout, run.film.model.dit.config.patch_frames
     assert layout is not None
@@ -278,35 +152,7 @@ def _contexts(run: _Run) -> list[_Context]:
     return [next(of_video) if kind is Kind.VIDEO else _Context() for kind in layout.kinds]
 
 
-def _report_unknown(
-    model: NativeModel, scene: Scene, settings: Settings, on_event: OnEvent
-) -> tuple[str, ...]:
-    """Tell which words of the prompts the model does not know, and return them."""
-    texts = [scene.prompt, *(shot.caption for shot in scene.shots), settings.negative]
-    unknown = tuple(dict.fromkeys(word for text in texts for word in model.vocabulary.read(text).unknown))
-    if unknown:
-        words = ", ".join(repr(word) for word in unknown)
-        on_event(Notice(message=f"the model does not know {words}: left out"))
-    return unknown
-
-
-def _record(
-    scene: Scene,
-    settings: Settings,
-    model: NativeModel,
-    clip: VideoInfo | None,
-    context_seconds: float | None,
-) -> str:
-    """How a video was made, as JSON."""
-    record: dict[str, object] = {
-        "version": mocgen.__version__,
-        "command": "extend" if clip else "generate",
-        "prompt": scene.prompt,
-        "shots": [dataclasses.asdict(shot) for shot in scene.shots],
-        "settings": dataclasses.asdict(settings),
-        "model": settings.model,
-        "revision": model.revision,
-    }
-    if clip:
-        record |= {"clip": clip.path.name, "context_seconds": context_seconds}
-    return json.dumps(record, ensure_ascii=False)
+def _captions(shots: tuple[PastShot, ...]) -> list[str]:
+    """The caption at every place of the scene; empty where a shot is not remembered."""
+    captions = {shot.index: shot.caption for shot in shots}
+    return [captions.get(index, "") for index in range(1 + max(captions))]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+import numpy as np
 import torch
 
 from mocgen.bundle import NativeModel
@@ -109,3 +110,18 @@ def pick_dtype(name: Literal["auto", "fp32", "bf16"], device: torch.device) -> t
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.float32 if name == "fp32" else torch.bfloat16
+
+
+def hold(frames: int, count: int) -> np.ndarray:
+    """Which of `frames` frames to show at each of `count` evenly spaced moments: (count,) indices."""
+    return np.arange(count) * frames // count
+
+
+def shot_ends(plan: Plan) -> list[int]:
+    """Frame of the output at which each shot ends; rounding never adds up."""
+    ends: list[int] = []
+    total = Fraction(0)
+    for seconds in plan.seconds:
+        total += seconds
+        ends.append(max(round(total * plan.fps), (ends[-1] if ends else 0) + 1))
+    return ends

@@ -1,0 +1,164 @@
+"""One run: load the model, make the shots, write them as they are done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import mocgen
+from mocgen.bundle import NativeModel, load_bundle
+from mocgen.film import Film
+from mocgen.history import History, PastShot, pack_history, read_history
+from mocgen.model.attention import Recorder
+from mocgen.plan import hold, make_plan, pick_device, pick_dtype, shot_ends
+from mocgen.settings import ModelLoading, Notice, OnEvent, Result, Settings, Writing
+from mocgen.storyboard import Scene
+from mocgen.video import VideoInfo, VideoWriter, resample_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that is done, and all its shots, those of the clip included."""
+
+    result: Result
+    film: Film
+    shots: tuple[PastShot, ...]
+
+
+def ignore(event: object) -> None:
+    """Listens to nothing."""
+
+
+def load_model(settings: Settings, on_event: OnEvent = ignore) -> NativeModel:
+    """The model that the settings name, on the device and in the dtype that they ask for."""
+    device = pick_device(settings.device)
+    on_event(ModelLoading(model=settings.model))
+    return load_bundle(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
+
+
+def carry_out(
+    scene: Scene,
+    output: Path,
+    settings: Settings,
+    *,
+    clip: VideoInfo | None = None,
+    context_seconds: float | None = None,
+    overwrite: bool,
+    on_event: OnEvent,
+    make_recorder: Callable[[NativeModel], Recorder] | None = None,
+) -> Run:
+    """Make the shots of a scene and write them to `output`, after the clip if there is one.
+
+    make_recorder: called with the loaded model, for something that watches what is routed.
+    Raises what `mocgen.pipeline.generate` and `extend` raise.
+    """
+    start = time.monotonic()
+    model = load_model(settings, on_event)
+    plan = make_plan(
+        model,
+        scene.shots,
+        settings,
+        clip_size=(clip.width, clip.height) if clip else None,
+        clip_fps=clip.fps if clip else None,
+    )
+    unknown = _report_unknown(model, scene, settings, on_event)
+    history = read_history(clip, model, seconds=context_seconds) if clip else History()
+    film = Film(
+        model,
+        plan,
+        scene,
+        seed=settings.seed,
+        negative=settings.negative,
+        history=history,
+        on_event=on_event,
+        recorder=make_recorder(model) if make_recorder else None,
+    )
+    record = {"mocgen": _record(scene, settings, model, clip, context_seconds)}
+    with VideoWriter(
+        output,
+        width=plan.size[0],
+        height=plan.size[1],
+        fps=plan.fps,
+        metadata=record,
+        overwrite=overwrite,
+        source=clip.path if clip else None,
+    ) as writer:
+        if clip:
+            on_event(Writing(shot=0, shots=len(scene.shots)))
+            writer.copy_source()
+        copied = writer.frames_written
+        past = _write_shots(film, writer, on_event)
+        writer.attach(pack_history([*history.shots, *past], scene.prompt or history.prompt, model))
+        new = writer.frames_written - copied
+    result = Result(
+        output=output,
+        frames=copied + new,
+        fps=float(plan.fps),
+        width=plan.size[0],
+        height=plan.size[1],
+        seconds=float((clip.seconds if clip else 0) + Fraction(new) / plan.fps),
+        seed=settings.seed,
+        model=settings.model,
+        revision=model.revision,
+        attention=settings.attention,
+        top_k=plan.routing.top_k,
+        density=film.meter.density,
+        elapsed_seconds=time.monotonic() - start,
+        shots=len(scene.shots),
+        unknown_words=unknown,
+    )
+    return Run(result=result, film=film, shots=(*history.shots, *past))
+
+
+def _write_shots(film: Film, writer: VideoWriter, on_event: OnEvent) -> list[PastShot]:
+    """Write each shot as soon as it is done; returns what is remembered of them."""
+    past: list[PastShot] = []
+    ends = shot_ends(film.plan)
+    begin = 0
+    for shot in film.shots():
+        on_event(Writing(shot=shot.number + 1, shots=len(film.scene.shots)))
+        pixels = resample_frames(shot.pixels.numpy(), size=film.plan.size)
+        count = ends[shot.number] - begin
+        writer.write(pixels[hold(len(pixels), count)])
+        begin = ends[shot.number]
+        past.append(shot.past)
+    return past
+
+
+def _report_unknown(
+    model: NativeModel, scene: Scene, settings: Settings, on_event: OnEvent
+) -> tuple[str, ...]:
+    """Tell which words of the prompts the model does not know, and return them."""
+    texts = [scene.prompt, *(shot.caption for shot in scene.shots), settings.negative]
+    unknown = tuple(dict.fromkeys(word for text in texts for word in model.vocabulary.read(text).unknown))
+    if unknown:
+        words = ", ".join(repr(word) for word in unknown)
+        on_event(Notice(message=f"the model does not know {words}: left out"))
+    return unknown
+
+
+def _record(
+    scene: Scene,
+    settings: Settings,
+    model: NativeModel,
+    clip: VideoInfo | None,
+    context_seconds: float | None,
+) -> str:
+    """How a video was made, as JSON."""
+    record: dict[str, object] = {
+        "version": mocgen.__version__,
+        "command": "extend" if clip else "generate",
+        "prompt": scene.prompt,
+        "shots": [dataclasses.asdict(shot) for shot in scene.shots],
+        "settings": dataclasses.asdict(settings),
+        "model": settings.model,
+        "revision": model.revision,
+    }
+    if clip:
+        record |= {"clip": clip.path.name, "context_seconds": context_seconds}
+    return json.dumps(record, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What several rooms' tests share: a tiny random model in a folder, and the command line run in this process."""
+"""Shared by several rooms: tiny random models in folders, and the command line run in this process."""
 
 from __future__ import annotations
 

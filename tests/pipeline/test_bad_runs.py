@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 STAR = "a red star spins in the desert"
 
 
@@ -165,8 +166,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path, tiny_model: str) -> None:
     code=$?; ls -A; exit $code
     """
     result = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
-        + [str(tmp_path), sys.executable, tiny_model],
+        [*OWN_MOUNTS, "sh", "-c", script, "sh", str(tmp_path), sys.executable, tiny_model],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,

@@ -58,7 +58,7 @@ def test_the_settings_change_the_frames(film, frames_of) -> None:
 
 def test_repeat_makes_the_same_video(film, run_mocgen, frames_of) -> None:
     Path("story.toml").write_text(
-        'prompt = "a story about a red star"\nshots = ["the hero grows", {caption = "a ring", seconds = 0.5}]\n'
+        'prompt = "a story about a red star"\nshots = ["it grows", {caption = "a ring", seconds = 0.5}]\n'
     )
     options = ("--steps", "1", "--top-k", "1", "--attention", "window", "--negative", "a cube", "--fps", "12")
     made = film("generate", "--storyboard", "story.toml", "-o", "v.mp4", "--no-upscale", *options)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+
+from mocgen.training.run import Progress, train
 
 RECIPE = """
 seed = 3
@@ -65,9 +68,28 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def _own_threads() -> Iterator[None]:
     """A run sets the number of threads; other tests keep theirs."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run that is done: its description, its folder, and what it told on the way."""
+
+    recipe: Path
+    folder: Path
+    heard: tuple[Progress, ...]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, _own_threads: None) -> FinishedRun:
+    """The run, never interrupted. Tests do not change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    heard: list[Progress] = []
+    (folder / "recipe.toml").write_text(RECIPE)
+    train(folder / "recipe.toml", folder / "run", on_progress=heard.append)
+    return FinishedRun(recipe=folder / "recipe.toml", folder=folder / "run", heard=tuple(heard))

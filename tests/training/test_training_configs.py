@@ -46,7 +46,6 @@ STAGE = "[[training.stages]]\nsteps = 1\nbatch = 1\nshots = 1\n"
         ("[data]\nscenes = 2.5\n" + STAGE, "data.scenes must be int, not 2.5"),
         ("data = 3\n" + STAGE, "data"),
         ('[training]\ncaption_dropout = "little"\n' + STAGE, "training.caption_dropout must be float"),
-        ("[model]\nrope_axes = [8, 8]\n" + STAGE, "rope_axes"),
         ("[model]\nwidth = 32\n" + STAGE, "rope_axes"),
         ("", "training"),
         ("[training]\nnoise_mean = 1\n", "stages"),

@@ -1,4 +1,4 @@
-"""A whole training run: what it leaves in its folder, and that a killed one goes on as if nothing had been."""
+"""A whole training run: what it leaves in its folder, and that a killed one goes on as if uninterrupted."""
 
 from __future__ import annotations
 
@@ -45,31 +45,34 @@ def steps_of(table: Path) -> list[int]:
     return [int(row["step"]) for row in rows]
 
 
-def test_a_run_leaves_a_model_that_makes_videos(recipe: Path, tmp_path: Path) -> None:
-    heard: list[Progress] = []
-    folder = train(recipe, tmp_path / "run", on_progress=heard.append)
-    assert folder == tmp_path / "run" / "model"
-    assert list(dict.fromkeys(progress.part for progress in heard)) == [
+def test_a_run_tells_what_it_does(finished) -> None:
+    assert list(dict.fromkeys(progress.part for progress in finished.heard)) == [
         "frames", "codec", "scenes", "model", "decoder",
     ]  # fmt: skip
     for part, total in (("frames", 2), ("codec", 3), ("scenes", 4), ("model", 5), ("decoder", 3)):
-        told = [progress for progress in heard if progress.part == part]
+        told = [progress for progress in finished.heard if progress.part == part]
         assert told[-1].done == told[-1].total == total
-    assert steps_of(tmp_path / "run" / "loss.csv") == [1, 2, 3, 4, 5]
-    assert imread(tmp_path / "run" / "loss.png").std() > 0
-    sheet = imread(tmp_path / "run" / "samples" / "step-000005.png")
+
+
+def test_a_run_leaves_a_model_that_makes_videos(finished, tmp_path: Path) -> None:
+    assert steps_of(finished.folder / "loss.csv") == [1, 2, 3, 4, 5]
+    assert imread(finished.folder / "loss.png").std() > 0
+    sheet = imread(finished.folder / "samples" / "step-000005.png")
     assert sheet.shape[:2] == (3 * 32, 4 * 2 * 32)  # three scenes; first and last frame of four shots
+    folder = finished.folder / "model"
     model = load_bundle(str(folder), device=torch.device("cpu"), dtype=torch.float32)
     assert (model.dit.config.latent_size, model.codec.config.size) == (4, 32)
     assert model.defaults.top_k == 1
-    assert json.loads((folder / "config.json").read_text())["training"] == recipe.read_text()
+    assert json.loads((folder / "config.json").read_text())["training"] == finished.recipe.read_text()
     settings = Settings(model=str(folder), steps=1, upscale=False)
     made = generate(scene_from_prompts(["a red star", "a cube"]), tmp_path / "v.mp4", settings)
     assert (made.frames, made.width, made.height) == (16, 32, 32)
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
-    whole = load_file(train(recipe, tmp_path / "whole") / "model.safetensors")
+def test_a_run_killed_again_and_again_ends_with_the_same_weights(
+    finished, recipe: Path, tmp_path: Path
+) -> None:
+    whole = load_file(finished.folder / "model" / "model.safetensors")
     run = tmp_path / "killed"
     for part, done in (("codec", 3), ("scenes", 2), ("model", 4), ("decoder", 3)):
         arguments = [sys.executable, "-c", KILLED, str(recipe), str(run), part, str(done)]
@@ -86,21 +89,20 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(recipe: Path, t
     assert steps_of(run / "codec-loss.csv") == [1, 2, 3]
 
 
-def test_another_seed_gives_other_weights(recipe: Path, tmp_path: Path) -> None:
-    one = load_file(train(recipe, tmp_path / "one") / "model.safetensors")
+def test_another_seed_gives_other_weights(finished, recipe: Path, tmp_path: Path) -> None:
     recipe.write_text(recipe.read_text().replace("seed = 3", "seed = 4"))
+    one = load_file(finished.folder / "model" / "model.safetensors")
     other = load_file(train(recipe, tmp_path / "other") / "model.safetensors")
     assert not one["dit.patch_in.weight"].equal(other["dit.patch_in.weight"])
     assert not one["codec.encoder.1.weight"].equal(other["codec.encoder.1.weight"])
 
 
-def test_a_finished_run_is_not_done_again(recipe: Path, tmp_path: Path) -> None:
-    folder = train(recipe, tmp_path / "run")
-    before = (folder / "model.safetensors").read_bytes()
+def test_a_finished_run_is_not_done_again(finished) -> None:
+    before = (finished.folder / "model" / "model.safetensors").read_bytes()
     heard: list[Progress] = []
-    train(recipe, tmp_path / "run", resume=True, on_progress=heard.append)
+    train(finished.recipe, finished.folder, resume=True, on_progress=heard.append)
     assert heard == []
-    assert (folder / "model.safetensors").read_bytes() == before
+    assert (finished.folder / "model" / "model.safetensors").read_bytes() == before
 
 
 def test_a_folder_that_holds_a_run_is_only_resumed_when_asked(recipe: Path, tmp_path: Path) -> None:

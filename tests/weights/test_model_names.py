@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mocgen_weights import CATALOG, WeightsError, embedded_folder, resolve
 from mocgen_weights.hub import _HUB_ID
 
 
-def test_a_folder_is_itself_and_its_revision_is_a_digest_of_its_files(tiny_model: str, tmp_path: Path) -> None:
+def test_the_revision_of_a_folder_is_a_digest_of_its_files(tiny_model: str, tmp_path: Path) -> None:
     resolved = resolve(tiny_model)
     assert resolved.folder == Path(tiny_model)
     assert len(resolved.revision) == 12
@@ -53,7 +54,8 @@ def test_hub_names(name: str, repo: str, revision: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nonsense", "owner/", "/name", "a/b/c", "./none", "../none", "a b/c", "owner/name@", "a@b", "a/b\n"]
+    "name",
+    ["nonsense", "owner/", "/name", "a/b/c", "./none", "../none", "a b/c", "owner/name@", "a@b", "a/b\n"],
 )
 def test_other_names_are_unknown(name: str) -> None:
     with pytest.raises(WeightsError, match="unknown model") as caught:

@@ -117,9 +117,9 @@ def _encode(clip: VideoInfo, model: NativeModel, seconds: float) -> History:
     frames = read_frames(clip.path, fps=defaults.fps, size=(side, side), last_seconds=seconds)
     latents = torch.cat([_encode_frames(chunk, model) for chunk in _chunks(frames, defaults.frames)])
     group = model.dit.config.patch_frames
-    if len(latents) % group:  # begin with a still of the first frame
-        missing = group - len(latents) % group
-        latents = torch.cat((latents[:1].expand(missing, *latents.shape[1:]), latents))
+    if len(latents) < group:  # begin with a still of the first frame
+        latents = torch.cat((latents[:1].expand(group - len(latents), *latents.shape[1:]), latents))
+    latents = latents[len(latents) % group :]
     first = len(latents) % defaults.frames or defaults.frames
     pieces = (
         (latents[:first], *latents[first:].split(defaults.frames)) if len(latents) > first else (latents,)

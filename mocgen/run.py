@@ -139,6 +139,10 @@ def _report_unknown(
     if unknown:
         words = ", ".join(repr(word) for word in unknown)
         on_event(Notice(message=f"the model does not know {words}: left out"))
+    limit = model.dit.config.caption_limit
+    for text in texts:
+        if len(model.vocabulary.read(text).ids) > limit:
+            on_event(Notice(message=f"'{text[:30]}…' is long: the model reads its first {limit} known words"))
     return unknown
 
 

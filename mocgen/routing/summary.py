@@ -27,7 +27,7 @@ def summary(report: RoutingReport, numbers: RoutingStatistics | None = None) -> 
     if routing:
         past = sum(shot.share.routed_past + shot.share.future for shot in routing) / len(routing)
         lines.append(f"on average {percent(past)} of the attention of these shots went to other shots")
-    lines.append(f"{percent(numbers.density)} of all (query, key) pairs were attended")
+    lines.append(f"{percent(numbers.density)} of the (query, key) pairs of the scene so far were attended")
     lines.append(_loops(numbers))
     return lines
 

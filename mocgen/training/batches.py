@@ -14,6 +14,7 @@ from .config import DiTTraining, Stage
 from .data import ScenePool
 
 CLEAN = 1.0
+PROMPTED_SHARE = 0.3  # of the batches with several shots have global prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +42,13 @@ class Batches:
 
     def draw(self, stage: Stage, generator: torch.Generator) -> Batch:
         """A batch of `stage.batch` scenes of `stage.shots` shots."""
-        prompted = bool(torch.rand((), generator=generator) < 0.3) and len(self._with_prompt) > 0
         if stage.shots == 1:
             return self._single_shots(stage.batch, generator)
+        prompted = bool(torch.rand((), generator=generator) < PROMPTED_SHARE)
         rows = self._with_prompt if prompted else self._without_prompt
+        if len(rows) == 0:  # a small pool
+            prompted = not prompted
+            rows = self._with_prompt if prompted else self._without_prompt
         scenes = rows[torch.randint(len(rows), (stage.batch,), generator=generator)]
         texts = [self.pool.texts[i] for i in scenes.tolist()]
         captions = [caption for text in texts for caption in text.captions[: stage.shots]]

@@ -101,9 +101,39 @@ def load_config(path: Path) -> TrainConfig:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"{path} cannot be read as TOML: {error}") from None
     try:
-        return _build(TrainConfig, table, "")
+        config = _build(TrainConfig, table, "")
+        _check(config)
+        return config
     except (TypeError, ValueError) as error:
         raise TrainingError(f"{path}: {error}") from None
+
+
+MAY_BE_ZERO = ("seed", "decoder_steps", "warmup")
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise ValueError where numbers do not fit each other."""
+    stages, data = config.training.stages, config.data
+    if not stages:
+        raise ValueError("training.stages must hold one stage at least")
+    shots = max(stage.shots for stage in stages)
+    limits = (
+        ("training.stages.shots", shots, "data.shots", data.shots),
+        ("data.codec_scenes", data.codec_scenes, "data.scenes", data.scenes),
+        ("training.stages.shots", shots, "training.shot_span", config.training.shot_span),
+        ("3 (frames that the codec takes of a shot)", 3, "data.frames", data.frames),
+    )
+    for name, value, limit_name, limit in limits:
+        if value > limit:
+            raise ValueError(f"{name} must not exceed {limit_name}, which is {limit}")
+    multiples = (
+        ("data.frames", data.frames, "model.patch_frames", config.model.patch_frames),
+        ("codec.size", config.codec.size, "8 times model.patch", 8 * config.model.patch),
+        ("model.width", config.model.width, "model.heads", config.model.heads),
+    )
+    for name, value, unit_name, unit in multiples:
+        if value % unit:
+            raise ValueError(f"{name} must be a multiple of {unit_name}, which is {unit}")
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
@@ -117,11 +147,17 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             raise ValueError(f"unknown key {where}{unknown[0]}; known are {', '.join(sorted(hints))}")
         return kind(**{key: _build(hints[key], item, f"{where}{key}.") for key, item in value.items()})  # type: ignore[operator]
     if typing.get_origin(kind) is tuple:
-        items = typing.get_args(kind)
+        items, name = typing.get_args(kind), where.rstrip(".")
+        if not isinstance(value, list):
+            raise ValueError(f"{name} must be a list")
         kinds = [items[0]] * len(value) if items[-1] is Ellipsis else list(items)
+        if len(kinds) != len(value):
+            raise ValueError(f"{name} must hold {len(kinds)} entries, not {len(value)}")
         return tuple(_build(k, item, where) for k, item in zip(kinds, value, strict=True))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise ValueError(f"{where.rstrip('.')} must be {kind.__name__}, not {value!r}")
+    if kind is int and value < (0 if where.split(".")[-2] in MAY_BE_ZERO else 1):
+        raise ValueError(f"{where.rstrip('.')} must be above zero, not {value}")
     return value

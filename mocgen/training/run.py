@@ -61,9 +61,8 @@ def train(
     decoder_steps = config.codec_training.decoder_steps
     if decoder_steps:
         codec = _codec_part(codec, "decoder", decoder_steps, config, out, on_progress)
-    model = NativeModel(
-        dit=dit, codec=codec, vocabulary=vocabulary, defaults=Defaults(top_k=config.training.stages[-1].top_k)
-    )
+    defaults = Defaults(frames=config.data.frames, top_k=config.training.stages[-1].top_k)
+    model = NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
     save_bundle(model, out / "model", training=config_file.read_text(encoding="utf-8"))
     return out / "model"
 
@@ -130,7 +129,9 @@ def _codec_part(
         save_every=config.save_every,
         on_step=on_step,
     )
-    save_file({name: value.contiguous() for name, value in codec.state_dict().items()}, path)
+    partial = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in codec.state_dict().items()}, partial)
+    partial.replace(path)
     return codec
 
 

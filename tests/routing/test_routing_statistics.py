@@ -128,7 +128,7 @@ def test_summary_says_who_remembers_whom() -> None:
     lines = summary(CAUSAL)
     assert "shot 3 took 75 % of its routed attention from shot 2" in lines
     assert any(line.startswith("shot 2 is remembered most: 75 %") for line in lines)
-    assert "83 % of all (query, key) pairs were attended" in lines
+    assert "83 % of the (query, key) pairs of the scene so far were attended" in lines
     assert "no two shots routed to each other: memory flows one way" in lines
 
 

@@ -50,6 +50,14 @@ STAGE = "[[training.stages]]\nsteps = 1\nbatch = 1\nshots = 1\n"
         ("", "training"),
         ("[training]\nnoise_mean = 1\n", "stages"),
         ("[[training.stages]]\nsteps = 1\nshots = 1\n", "batch"),
+        ("[training]\nstages = []\n", "one stage at least"),
+        ("threads = 0\n" + STAGE, "threads must be above zero"),
+        ("[data]\nscenes = -4\n" + STAGE, "data.scenes must be above zero"),
+        ("[data]\nscenes = 5\ncodec_scenes = 6\n" + STAGE, "data.codec_scenes must not exceed"),
+        ("[data]\nframes = 6\n" + STAGE, "data.frames must be a multiple"),
+        ("[codec]\nsize = 90\n" + STAGE, "codec.size must be a multiple"),
+        ("[model]\nrope_axes = [8, 8]\n" + STAGE, "model.rope_axes must hold 4 entries"),
+        (STAGE + STAGE.replace("shots = 1", "shots = 9"), "training.stages.shots must not exceed"),
     ],
 )
 def test_bad_configurations_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:

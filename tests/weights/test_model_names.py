@@ -85,4 +85,7 @@ def test_without_a_network_one_line_says_so(tmp_path: Path, name: str) -> None:
     )
     assert result.stderr == ""
     assert result.stdout.count("\n") == 1
-    assert "owner/name is not in the local cache and the Hub cannot be reached" in result.stdout
+    assert (
+        "owner/name is no folder here and not in the local cache, and the Hub cannot be reached"
+        in result.stdout
+    )

@@ -59,10 +59,13 @@ def _fetch(repo: str, revision: str | None) -> Resolved:
     try:
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[CONFIG_NAME, TENSORS_NAME]))
     except RepositoryNotFoundError:
-        raise WeightsError(f"no such repository on the Hub (or it is private): {repo}") from None
+        raise WeightsError(
+            f"{repo} is no folder here, and there is no such repository on the Hub (or it is private)"
+        ) from None
     except LocalEntryNotFoundError:
         raise WeightsError(
-            f"{repo} is not in the local cache and the Hub cannot be reached; check the connection"
+            f"{repo} is no folder here and not in the local cache, and the Hub cannot be reached; "
+            "check the name and the connection"
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise WeightsError(f"cannot fetch {repo} from the Hub: {str(error).splitlines()[0]}") from None

@@ -181,7 +181,7 @@ def _check_backend(backend: Backend, q: Tensor) -> None:
 def _check_triton(q: Tensor) -> None:
     if find_spec("triton") is None:
         raise NotImplementedError("backend='triton' needs the package triton; use backend='auto'")
-    from mocgen_kernels._triton.tiling import interpreted
+    from mocgen_kernels._triton.device import interpreted
 
     if q.device.type != "cuda" and not interpreted():
         raise ValueError(

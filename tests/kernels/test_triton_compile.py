@@ -1,4 +1,4 @@
-"""Every kernel compiles, without a GPU, for compute capability 8.0 and 9.0: no spills, little shared memory."""
+"""Every kernel compiles for compute capability 8.0 and 9.0 on any machine, without spills."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ from mocgen_kernels._triton import (  # noqa: E402
     query_gradient,
     routing,
 )
-from mocgen_kernels._triton.tiling import interpreted, padded_dim, tiling  # noqa: E402
+from mocgen_kernels._triton.device import interpreted  # noqa: E402
+from mocgen_kernels._triton.tiling import padded_dim, tiling  # noqa: E402
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes that one block of threads may have
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 POINTERS = {
     "*u8": {"candidates"},
-    "*i32": {"tiles", "spans_of", "spans", "ranges_of", "ranges", "offsets", "lists", "queries", "words", "counts"},
+    "*i32": {
+        "tiles", "spans_of", "spans", "ranges_of", "ranges", "offsets", "lists", "queries", "words", "counts",
+    },
     "*i64": {"begins", "starts"},
     "*fp32": {"peak", "total", "acc", "lse", "delta", "sums", "means"},
 }  # fmt: skip
@@ -90,7 +93,6 @@ def cases() -> Iterator[Case]:
         (torch.float16, 64),
         (torch.float16, 80),
         (torch.float32, 128),
-        (torch.float32, 64),
     ):
         yield from attention_cases(dtype, dim)
     rows = {"D": 128, "DP": 128, "BM": forward.FINISH_ROWS}
@@ -99,14 +101,14 @@ def cases() -> Iterator[Case]:
     yield Case(kernel=descriptors.pool_kernel, constants={"D": 128, "DP": 128, "BLOCK": descriptors._BLOCK})
     yield Case(kernel=lists.count_kernel, constants={"BLOCK": lists._BLOCK})
     yield Case(kernel=lists.fill_kernel, constants={"BLOCK": lists._BLOCK})
-    for contexts, dim in ((32, 128), (128, 80), (128, 128), (512, 128), (routing.MAX_CONTEXTS, 128)):
+    for contexts, dim in ((32, 128), (128, 80), (256, 128), (512, 128), (routing.MAX_CONTEXTS, 128)):
         constants = {"D": dim, "DP": 128, "BM": routing.block_of(contexts), "CP": contexts}
         yield Case(kernel=routing.choose_kernel, constants=constants, warps=8)
 
 
 @pytest.mark.skipif(interpreted(), reason="the interpreter has no compiler")
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", list(cases()), ids=str)
 def test_compiles_without_spills(
     case: Case,
     capability: int,

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mocgen_kernels._triton.backward import gradients
+from mocgen_kernels._triton.device import device_of
 from mocgen_kernels._triton.forward import attend
 from mocgen_kernels._triton.saved import Saved
 from mocgen_kernels.selection import Selection
@@ -23,7 +24,8 @@ class _RoutedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> Tensor:
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-        out, lse = attend(q, k, v, selection)
+        with device_of(q):
+            out, lse = attend(q, k, v, selection)
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.selection = selection
         return out
@@ -42,4 +44,5 @@ class _RoutedAttention(torch.autograd.Function):
             delta=torch.empty_like(lse),
             selection=ctx.selection,
         )
-        return *gradients(saved), None
+        with device_of(q):
+            return *gradients(saved), None

@@ -41,7 +41,7 @@ def context_offsets(layout: ContextLayout, device: torch.device) -> Tensor:
     return torch.tensor(layout.offsets, dtype=torch.int32).to(device)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["contexts", "heads"])
 def pool_kernel(
     k: tl.tensor,  # (B, L, H, D)
     out: tl.tensor,  # (B, C, H, D) fp32, contiguous

@@ -19,7 +19,8 @@ from torch import Tensor
 from mocgen_kernels._triton.descriptors import context_offsets
 from mocgen_kernels._triton.lists import pair_blocks, query_lists
 from mocgen_kernels._triton.plan import dense_plan
-from mocgen_kernels._triton.rows import load_rows, pair_base, store_rows
+from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
+from mocgen_kernels._triton.spans import continue_softmax
 from mocgen_kernels._triton.tiling import padded_dim, tiling
 from mocgen_kernels.selection import Selection
 
@@ -32,95 +33,47 @@ def attend(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tenso
 
     q (B, Lq, H, D), k and v (B, L, H, D) of one dtype; neighbours along D must be neighbours in memory.
     """
-    (batch, length, heads, dim), layout = q.shape, selection.layout
-    tile = tiling("forward", q.dtype, dim)
-    plan = dense_plan(selection, tile.rows, tile.keys, q.device)
+    batch, length, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(batch * heads, length, dtype=torch.float32, device=q.device)
-    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
-    scale = LOG2E / math.sqrt(dim)
     for first, last in pair_blocks(selection):
         pairs = last - first
         peak, total = (torch.empty(pairs, length, dtype=torch.float32, device=q.device) for _ in range(2))
         acc = torch.empty(pairs, length, dim, dtype=torch.float32, device=q.device)
-        state, sizes = (q, k, v, peak, total, acc), (first, heads, length, scale)
-        dense_kernel[(len(plan.query_tiles), pairs)](
-            *state,
-            plan.query_tiles,
-            plan.spans_of,
-            plan.spans,
-            *sizes,
-            *strides,
-            D=dim,
-            DP=padded_dim(dim),
-            BM=tile.rows,
-            BN=tile.keys,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-        )
-        if selection.words is not None:
-            lists = query_lists(selection.words.flatten(0, 1)[first:last], layout.count)
-            offsets = context_offsets(layout, q.device)
-            for context, most in enumerate(lists.most):
-                if most == 0:
-                    continue
-                routed_kernel[(triton.cdiv(most, tile.rows), pairs)](
-                    *state,
-                    lists.queries,
-                    lists.begins,
-                    offsets,
-                    context,
-                    layout.count,
-                    *sizes,
-                    *strides,
-                    D=dim,
-                    DP=padded_dim(dim),
-                    BM=tile.rows,
-                    BN=tile.keys,
-                    num_warps=tile.warps,
-                    num_stages=tile.stages,
-                )
+        _accumulate((q, k, v, peak, total, acc), selection, first, last)
         finish_kernel[(triton.cdiv(length, FINISH_ROWS), pairs)](
             peak, total, acc, out, lse, first, heads, length, D=dim, DP=padded_dim(dim), BM=FINISH_ROWS
         )
     return out, lse
 
 
-@triton.jit
-def _continue(
-    peak: tl.tensor,  # (BM,)
-    total: tl.tensor,  # (BM,)
-    acc: tl.tensor,  # (BM, DP)
-    queries: tl.tensor,  # (BM, DP)
-    k_base: tl.tensor,
-    v_base: tl.tensor,
-    k_row: tl.tensor,
-    v_row: tl.tensor,
-    begin: tl.tensor,
-    end: tl.tensor,
-    scale: tl.tensor,
-    D: tl.constexpr,
-    DP: tl.constexpr,
-    BN: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """Go on with the softmax of BM queries over keys begin … end − 1."""
-    for start in range(begin, end, BN):
-        rows = start + tl.arange(0, BN)
-        inside = rows < end
-        keys = load_rows(k_base, rows, k_row, inside, D, DP)  # (BN, DP)
-        logits = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale  # (BM, BN), base 2
-        logits = tl.where(inside[None, :], logits, float("-inf"))
-        new_peak = tl.maximum(peak, tl.max(logits, axis=1))
-        weights = tl.exp2(logits - new_peak[:, None])
-        shrink = tl.exp2(peak - new_peak)
-        total = total * shrink + tl.sum(weights, axis=1)
-        values = load_rows(v_base, rows, v_row, inside, D, DP)  # (BN, DP)
-        acc = tl.dot(weights.to(values.dtype), values, acc * shrink[:, None], input_precision="ieee")
-        peak = new_peak
-    return peak, total, acc
+def _accumulate(tensors: tuple[Tensor, ...], selection: Selection, first: int, last: int) -> None:
+    """Fill the state of pairs first … last − 1: `tensors` are q, k, v, peak, total and acc."""
+    q, k, v = tensors[:3]
+    (_, length, heads, dim), layout = q.shape, selection.layout
+    tile = tiling("forward", q.dtype, dim)
+    plan = dense_plan(selection, tile.rows, tile.keys, q.device)
+    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
+    sizes = (first, heads, length, LOG2E / math.sqrt(dim), *strides)
+    constants = (dim, padded_dim(dim), tile.rows, tile.keys)
+    dense_kernel[(len(plan.query_tiles), last - first)](
+        *(*tensors, plan.query_tiles, plan.spans_of, plan.spans, *sizes, *constants),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    if selection.words is None:
+        return
+    lists = query_lists(selection.words.flatten(0, 1)[first:last], layout.count)
+    offsets = context_offsets(layout, q.device)
+    for context, most in enumerate(lists.most):
+        if most > 0:
+            where = (lists.queries, lists.begins, offsets, context, layout.count)
+            routed_kernel[(triton.cdiv(most, tile.rows), last - first)](
+                *(*tensors, *where, *sizes, *constants), num_warps=tile.warps, num_stages=tile.stages
+            )
 
 
-@triton.jit(do_not_specialize=["first"])
+@triton.jit(do_not_specialize=["first", "heads", "length"])
 def dense_kernel(
     q: tl.tensor,  # (B, Lq, H, D)
     k: tl.tensor,  # (B, L, H, D)
@@ -151,11 +104,7 @@ def dense_kernel(
 ) -> None:
     """Begin the softmax of BM neighbouring queries over the key spans of their group."""
     tile, local = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    start, stop, group = (
-        tl.load(tiles + 3 * tile),
-        tl.load(tiles + 3 * tile + 1),
-        tl.load(tiles + 3 * tile + 2),
-    )
+    start, stop, group = load_tile(tiles, tile)
     rows = start + tl.arange(0, BM)
     inside = rows < stop
     pair = first + local
@@ -167,7 +116,7 @@ def dense_kernel(
     seen = tl.zeros((BM, DP), tl.float32)
     for span in range(tl.load(spans_of + group), tl.load(spans_of + group + 1)):
         begin, end = tl.load(spans + 2 * span), tl.load(spans + 2 * span + 1)
-        seen_peak, seen_total, seen = _continue(
+        seen_peak, seen_total, seen = continue_softmax(
             seen_peak, seen_total, seen, queries, k_base, v_base, k_row, v_row, begin, end, scale, D, DP, BN
         )
     tl.store(peak + local * length + rows, seen_peak, mask=inside)
@@ -175,7 +124,7 @@ def dense_kernel(
     store_rows(acc + local * length * D, rows, D, inside, seen, D, DP)
 
 
-@triton.jit(do_not_specialize=["first", "context"])
+@triton.jit(do_not_specialize=["first", "context", "contexts", "heads", "length"])
 def routed_kernel(
     q: tl.tensor,  # (B, Lq, H, D)
     k: tl.tensor,  # (B, L, H, D)
@@ -223,7 +172,7 @@ def routed_kernel(
         seen_total = tl.load(total_at, mask=inside, other=0.0)
         seen = load_rows(acc + local * length * D, rows, D, inside, D, DP)
         begin, end = tl.load(offsets + context), tl.load(offsets + context + 1)
-        seen_peak, seen_total, seen = _continue(
+        seen_peak, seen_total, seen = continue_softmax(
             seen_peak, seen_total, seen, queries, k_base, v_base, k_row, v_row, begin, end, scale, D, DP, BN
         )
         tl.store(peak_at, seen_peak, mask=inside)
@@ -231,7 +180,7 @@ def routed_kernel(
         store_rows(acc + local * length * D, rows, D, inside, seen, D, DP)
 
 
-@triton.jit(do_not_specialize=["first"])
+@triton.jit(do_not_specialize=["first", "heads", "length"])
 def finish_kernel(
     peak: tl.tensor,  # (n, Lq) fp32
     total: tl.tensor,  # (n, Lq) fp32

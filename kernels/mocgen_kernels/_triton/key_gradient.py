@@ -91,7 +91,7 @@ def _add_key_gradients(
     return dk, dv
 
 
-@triton.jit(do_not_specialize=["first"])
+@triton.jit(do_not_specialize=["first", "contexts", "heads", "length", "key_length"])
 def key_gradient_kernel(
     grad: tl.tensor,  # (B, Lq, H, D), contiguous
     q: tl.tensor,  # (B, Lq, H, D)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mocgen_kernels.selection import Selection
 
-_BLOCK = 512
+_BLOCK = 256
 _ENTRIES = 1 << 24
 
 
@@ -56,7 +56,7 @@ def query_lists(words: Tensor, contexts: int) -> QueryLists:
     return QueryLists(queries=queries, begins=begins, most=tuple(most.tolist()))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["contexts", "length"])
 def count_kernel(
     words: tl.tensor,  # (n, Lq, W) int32
     counts: tl.tensor,  # (n, C, blocks) int32
@@ -77,7 +77,7 @@ def count_kernel(
     tl.store(counts + at, tl.sum(hits, axis=1), mask=context < contexts)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["contexts", "length"])
 def fill_kernel(
     words: tl.tensor,  # (n, Lq, W) int32
     starts: tl.tensor,  # (n · C · blocks + 1,) int64

@@ -13,8 +13,9 @@ from mocgen_kernels._triton.descriptors import context_offsets
 from mocgen_kernels._triton.forward import FINISH_ROWS, LOG2E
 from mocgen_kernels._triton.lists import QueryLists
 from mocgen_kernels._triton.plan import dense_plan
-from mocgen_kernels._triton.rows import load_rows, pair_base, store_rows
+from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
 from mocgen_kernels._triton.saved import Saved
+from mocgen_kernels._triton.spans import add_query_gradient
 from mocgen_kernels._triton.tiling import padded_dim, tiling
 
 
@@ -25,79 +26,28 @@ def query_gradients(saved: Saved, lists: QueryLists | None, first: int, last: in
     tile = tiling("query-gradient", q.dtype, dim)
     plan = dense_plan(selection, tile.rows, tile.keys, q.device)
     sums = torch.empty(pairs, length, dim, dtype=torch.float32, device=q.device)
-    sizes = (first, heads, length, LOG2E / math.sqrt(dim), *saved.strides)
     tensors = (saved.grad, q, saved.k, saved.v, saved.lse, saved.delta, sums)
+    sizes = (first, heads, length, LOG2E / math.sqrt(dim), *saved.strides)
+    constants = (dim, padded_dim(dim), tile.rows, tile.keys)
     dense_query_gradient_kernel[(len(plan.query_tiles), pairs)](
-        *tensors,
-        saved.out,
-        plan.query_tiles,
-        plan.spans_of,
-        plan.spans,
-        *sizes,
-        D=dim,
-        DP=padded_dim(dim),
-        BM=tile.rows,
-        BN=tile.keys,
+        *(*tensors, saved.out, plan.query_tiles, plan.spans_of, plan.spans, *sizes, *constants),
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
     if lists is not None:
         offsets = context_offsets(layout, q.device)
         for context, most in enumerate(lists.most):
-            if most == 0:
-                continue
-            routed_query_gradient_kernel[(triton.cdiv(most, tile.rows), pairs)](
-                *tensors,
-                lists.queries,
-                lists.begins,
-                offsets,
-                context,
-                layout.count,
-                *sizes,
-                D=dim,
-                DP=padded_dim(dim),
-                BM=tile.rows,
-                BN=tile.keys,
-                num_warps=tile.warps,
-                num_stages=tile.stages,
-            )
+            if most > 0:
+                where = (lists.queries, lists.begins, offsets, context, layout.count)
+                routed_query_gradient_kernel[(triton.cdiv(most, tile.rows), pairs)](
+                    *(*tensors, *where, *sizes, *constants), num_warps=tile.warps, num_stages=tile.stages
+                )
     finish_gradient_kernel[(triton.cdiv(length, FINISH_ROWS), pairs)](
         sums, dq, first, heads, length, 1 / math.sqrt(dim), D=dim, DP=padded_dim(dim), BM=FINISH_ROWS
     )
 
 
-@triton.jit
-def _add_query_gradient(
-    sums: tl.tensor,  # (BM, DP)
-    queries: tl.tensor,  # (BM, DP)
-    grads: tl.tensor,  # (BM, DP)
-    lse: tl.tensor,  # (BM,)
-    delta: tl.tensor,  # (BM,)
-    k_base: tl.tensor,
-    v_base: tl.tensor,
-    k_row: tl.tensor,
-    v_row: tl.tensor,
-    begin: tl.tensor,
-    end: tl.tensor,
-    scale: tl.tensor,
-    D: tl.constexpr,
-    DP: tl.constexpr,
-    BN: tl.constexpr,
-) -> tl.tensor:
-    """Add what keys begin … end − 1 contribute to the gradient of BM queries."""
-    for start in range(begin, end, BN):
-        rows = start + tl.arange(0, BN)
-        inside = rows < end
-        keys = load_rows(k_base, rows, k_row, inside, D, DP)  # (BN, DP)
-        values = load_rows(v_base, rows, v_row, inside, D, DP)  # (BN, DP)
-        logits = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale  # (BM, BN), base 2
-        weights = tl.where(inside[None, :], tl.exp2(logits - lse[:, None]), 0.0)
-        slopes = weights * (tl.dot(grads, tl.trans(values), input_precision="ieee") - delta[:, None])
-        sums = tl.dot(slopes.to(keys.dtype), keys, sums, input_precision="ieee")
-    return sums
-
-
-@triton.jit(do_not_specialize=["first"])
+@triton.jit(do_not_specialize=["first", "heads", "length"])
 def dense_query_gradient_kernel(
     grad: tl.tensor,  # (B, Lq, H, D), contiguous
     q: tl.tensor,  # (B, Lq, H, D)
@@ -130,11 +80,7 @@ def dense_query_gradient_kernel(
 ) -> None:
     """Write delta of BM neighbouring queries; begin the sums of their gradient over their group's spans."""
     tile, local = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    start, stop, group = (
-        tl.load(tiles + 3 * tile),
-        tl.load(tiles + 3 * tile + 1),
-        tl.load(tiles + 3 * tile + 2),
-    )
+    start, stop, group = load_tile(tiles, tile)
     rows = start + tl.arange(0, BM)
     inside = rows < stop
     pair = first + local
@@ -150,7 +96,7 @@ def dense_query_gradient_kernel(
     seen = tl.zeros((BM, DP), tl.float32)
     for span in range(tl.load(spans_of + group), tl.load(spans_of + group + 1)):
         begin, end = tl.load(spans + 2 * span), tl.load(spans + 2 * span + 1)
-        seen = _add_query_gradient(
+        seen = add_query_gradient(
             seen,
             queries,
             grads,
@@ -170,7 +116,7 @@ def dense_query_gradient_kernel(
     store_rows(sums + local * length * D, rows, D, inside, seen, D, DP)
 
 
-@triton.jit(do_not_specialize=["first", "context"])
+@triton.jit(do_not_specialize=["first", "context", "contexts", "heads", "length"])
 def routed_query_gradient_kernel(
     grad: tl.tensor,  # (B, Lq, H, D), contiguous
     q: tl.tensor,  # (B, Lq, H, D)
@@ -220,7 +166,7 @@ def routed_query_gradient_kernel(
         v_base = pair_base(v, pair, heads, v_batch, v_head)
         seen = load_rows(sums + local * length * D, rows, D, inside, D, DP)
         begin, end = tl.load(offsets + context), tl.load(offsets + context + 1)
-        seen = _add_query_gradient(
+        seen = add_query_gradient(
             seen,
             queries,
             grads,
@@ -240,7 +186,7 @@ def routed_query_gradient_kernel(
         store_rows(sums + local * length * D, rows, D, inside, seen, D, DP)
 
 
-@triton.jit(do_not_specialize=["first"])
+@triton.jit(do_not_specialize=["first", "heads", "length"])
 def finish_gradient_kernel(
     sums: tl.tensor,  # (n, Lq, D) fp32
     dq: tl.tensor,  # (B, Lq, H, D), contiguous

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from mocgen_kernels import router
 from mocgen_kernels._triton.descriptors import pool_descriptors
-from mocgen_kernels._triton.rows import pair_base
+from mocgen_kernels._triton.device import device_of
+from mocgen_kernels._triton.rows import load_tile, pair_base
 from mocgen_kernels._triton.tiling import MAX_DIM, padded_dim
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.rules import Routing, TextAnchors, query_groups, static_table
@@ -50,9 +51,12 @@ def route_by(
     if means is None:
         if k is None:
             raise ValueError("route needs keys or descriptors")
-        means = pool_descriptors(k, layout)
+        with device_of(q):
+            means = pool_descriptors(k, layout)
     if routing.perturbs or layout.count > MAX_CONTEXTS:
         return router.route_by(q, k, layout, routing, generator, means)
+    with device_of(q):
+        words = choose(q, means, layout, routing)
     return Selection(
         layout=layout,
         causal=routing.causal,
@@ -61,7 +65,7 @@ def route_by(
         heads=heads,
         query_length=length,
         budget=routing.budget(layout.count),
-        words=choose(q, means, layout, routing),
+        words=words,
     )
 
 
@@ -102,7 +106,7 @@ def choose(q: Tensor, means: Tensor, layout: ContextLayout, routing: Routing) ->
 
 def block_of(padded: int) -> int:
     """Queries per program, for a power of two of contexts: 16 to 64."""
-    return max(16, min(64, 8192 // padded))
+    return max(16, min(64, 16384 // padded))
 
 
 @lru_cache(maxsize=16)
@@ -133,7 +137,7 @@ def _ordered(scores: tl.tensor) -> tl.tensor:
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["contexts", "heads", "length"])
 def choose_kernel(
     q: tl.tensor,  # (B, Lq, H, D)
     means: tl.tensor,  # (B, C, H, D) fp32
@@ -157,11 +161,7 @@ def choose_kernel(
 ) -> None:
     """Top-k contexts of BM queries of one head."""
     tile, pair = tl.program_id(0), tl.program_id(1)
-    start, stop, group = (
-        tl.load(tiles + 3 * tile),
-        tl.load(tiles + 3 * tile + 1),
-        tl.load(tiles + 3 * tile + 2),
-    )
+    start, stop, group = load_tile(tiles, tile)
     rows = start + tl.arange(0, BM)
     context = tl.arange(0, CP)
     q_base = pair_base(q, pair, heads, q_batch, q_head)

@@ -51,3 +51,15 @@ def store_rows(
         mask = mask & (columns < D)[None, :]
     at = rows.to(tl.int64)[:, None] * stride + columns[None, :]
     tl.store(base + at, values.to(base.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def fresh(tile: tl.tensor, still: tl.tensor) -> tl.tensor:
+    """The same tile, in fp32 made anew in every turn of a loop; `still` is true, but known only in that turn.
+
+    A product in full fp32 takes its operands from registers; rows of 128 numbers that stayed there through
+    the loop would leave no room for anything else.
+    """
+    if tile.dtype == tl.float32:
+        tile = tl.where(still, tile, 0.0)
+    return tile

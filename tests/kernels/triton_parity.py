@@ -152,7 +152,7 @@ def test_rows_far_apart_in_memory(uneven: ContextLayout) -> None:
     packed = torch.randn(1, uneven.length, 3, 2, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     selection = route(packed[:, :, 0], packed[:, :, 1], uneven, top_k=2, backend="triton")
     sliced = routed_attention(*packed.unbind(2), uneven, selection, backend="triton")
-    expected = reference.routed_attention(*packed.unbind(2), uneven, selection)
+    expected = reference.routed_attention(*packed.double().unbind(2), uneven, selection)
     assert (sliced - expected).abs().max() <= 1e-5
 
 
@@ -162,7 +162,7 @@ def test_large_logits_do_not_overflow(uneven: ContextLayout, qkv: Make) -> None:
     loud = [(60 * x).detach().requires_grad_() for x in (q, k)]
     selection = route(*loud, uneven, top_k=2)
     out = routed_attention(*loud, v, uneven, selection, backend="triton")
-    expected = reference.routed_attention(*loud, v, uneven, selection)
+    expected = reference.routed_attention(*(x.detach().double() for x in (*loud, v)), uneven, selection)
     assert (out - expected).abs().max() <= 1e-3
     assert all(torch.isfinite(x).all() for x in with_gradients(out, *loud))
 

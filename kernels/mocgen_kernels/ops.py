@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
@@ -48,11 +49,13 @@ def route(
         drop_in: mean of the Poisson number of random candidates that are added. For training.
         generator: source of randomness: a seed, a generator on the CPU, or None for torch's default one.
         descriptors: mean keys (B, C, H, D) where they are at hand; else they are pooled from k.
-        backend: "auto" and "cpu" score in chunks, "reference" all at once; equal results.
+        backend: "auto" and "cpu" score in chunks, "reference" all at once; "triton" in one
+            kernel where policy "moc" scores up to 1024 contexts of up to 128 dimensions without drop-off and
+            drop-in, else in chunks. Equal results, but for scores that differ by rounding alone.
 
     Raises:
-        ValueError: shapes, devices or options that do not fit.
-        NotImplementedError: a backend that this build lacks.
+        ValueError: shapes, devices, dtypes or options that do not fit.
+        NotImplementedError: backend="triton" without Triton.
     """
     routing = Routing(
         top_k=top_k,
@@ -70,8 +73,13 @@ def route(
     if descriptors is not None:
         descriptors = _broadcast(descriptors, q)
         _check_shape("descriptors", descriptors, q.shape[0], layout.count, q)
-    implementation = reference.route_by if backend == "reference" else router.route_by
-    return implementation(q, k, layout, routing, generator, descriptors)
+    if backend == "reference":
+        return reference.route_by(q, k, layout, routing, generator, descriptors)
+    if backend == "triton":
+        from mocgen_kernels._triton import routing as triton_routing
+
+        return triton_routing.route_by(q, k, layout, routing, generator, descriptors)
+    return router.route_by(q, k, layout, routing, generator, descriptors)
 
 
 def routed_attention(
@@ -90,15 +98,17 @@ def routed_attention(
         k, v: keys and values (B, L, H, D); a batch of 1 is shared by all of q's.
         layout: the layout that the selection was made for.
         selection: what `route` returned.
-        backend: "reference": one dense mask; "cpu": no work and no memory for pairs that are not attended;
-            "auto": the cheaper of the two.
+        backend: "reference": one dense mask; "cpu", and "triton" on CUDA for fp16, bf16 or fp32 and D ≤ 128:
+            no work and no memory for pairs that are not attended; "auto": the cheaper of masks and "cpu",
+            unmasked groups where the choice does not depend on the tokens. It does not take "triton" yet,
+            which has run in the interpreter only.
 
     Returns:
         (B, Lq, H, D), differentiable in q, k and v. The softmax scale is 1 / sqrt(D).
 
     Raises:
         ValueError: shapes, dtypes, devices or a layout that do not fit.
-        NotImplementedError: a backend that this build lacks.
+        NotImplementedError: backend="triton" without Triton.
     """
     _check_backend(backend, q)
     if selection.layout != layout:
@@ -116,6 +126,11 @@ def routed_attention(
     with torch.autocast(device, enabled=False):
         if backend == "reference":
             return reference.routed_attention(q, k, v, layout, selection)
+        if backend == "triton":
+            _check_triton_attention(q)
+            from mocgen_kernels._triton import attention as triton_attention
+
+            return triton_attention.routed_attention(q, k, v, selection)
         if backend == "cpu" or (device == "cpu" and not masking_is_cheaper(selection, q.shape[-1])):
             return cpu.routed_attention(q, k, v, selection)
         return grouped.grouped_attention(q, k, v, selection)
@@ -159,9 +174,29 @@ def _check_backend(backend: Backend, q: Tensor) -> None:
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
     if backend == "triton":
-        raise NotImplementedError("backend='triton' is not available in this build; use backend='auto'")
+        _check_triton(q)
     if backend == "cpu" and q.device.type != "cpu":
         raise ValueError(f"backend='cpu' needs tensors on the CPU; q is on {q.device}")
+
+
+def _check_triton(q: Tensor) -> None:
+    if find_spec("triton") is None:
+        raise NotImplementedError("backend='triton' needs the package triton; use backend='auto'")
+    from mocgen_kernels._triton.device import interpreted
+
+    if q.device.type != "cuda" and not interpreted():
+        raise ValueError(
+            f"backend='triton' needs tensors on a CUDA device (or TRITON_INTERPRET=1); q is on {q.device}"
+        )
+
+
+def _check_triton_attention(q: Tensor) -> None:
+    from mocgen_kernels._triton.tiling import DTYPES, MAX_DIM
+
+    if q.dtype not in DTYPES:
+        raise ValueError(f"backend='triton' computes in fp16, bf16 or fp32; got {q.dtype}")
+    if q.shape[-1] > MAX_DIM:
+        raise ValueError(f"backend='triton' takes heads of up to {MAX_DIM} dimensions; got {q.shape[-1]}")
 
 
 def _broadcast(x: Tensor, q: Tensor) -> Tensor:

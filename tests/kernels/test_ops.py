@@ -14,12 +14,23 @@ from mocgen_kernels.rules import Routing
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
-def test_triton_says_that_it_is_missing(ragged: ContextLayout, qkv: Make) -> None:
+def test_triton_refuses_the_cpu(ragged: ContextLayout, qkv: Make) -> None:
+    pytest.importorskip("triton")
     q, k, v = qkv(ragged)
-    with pytest.raises(NotImplementedError, match="not available in this build"):
+    with pytest.raises(ValueError, match="needs tensors on a CUDA device"):
         route(q, k, ragged, backend="triton")
-    with pytest.raises(NotImplementedError, match="not available in this build"):
+    with pytest.raises(ValueError, match="needs tensors on a CUDA device"):
         routed_attention(q, k, v, ragged, route(q, k, ragged), backend="triton")
+
+
+def test_triton_says_that_it_is_missing(
+    ragged: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mocgen_kernels.ops.find_spec", lambda name: None)
+    q, k, v = qkv(ragged)
+    with pytest.raises(NotImplementedError, match="needs the package triton"):
+        moc_attention(q, k, v, ragged, backend="triton")
+    assert moc_attention(q, k, v, ragged).isfinite().all()
 
 
 def test_cpu_backend_refuses_other_devices(ragged: ContextLayout, qkv: Make) -> None:

@@ -1,0 +1,205 @@
+"""Forward: a softmax per query that is begun over the anchors and continued over routed contexts.
+
+A row's state is its running maximum `peak`, its sum `total` and its unnormalised output `acc`, all fp32. The
+dense pass leaves it in memory; each routed context gathers the queries that chose it, goes on where they
+stopped, and puts them back. A query occurs once at most in the list of a context and contexts follow each
+other in separate launches, so nothing is written twice at a time: no atomics, one order of sums. The running
+maximum makes every merge safe from overflow.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from mocgen_kernels._triton.descriptors import context_offsets
+from mocgen_kernels._triton.lists import pair_blocks, query_lists
+from mocgen_kernels._triton.plan import dense_plan
+from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
+from mocgen_kernels._triton.spans import continue_softmax
+from mocgen_kernels._triton.tiling import padded_dim, tiling
+from mocgen_kernels.selection import Selection
+
+LOG2E = math.log2(math.e)
+FINISH_ROWS = 64
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
+    """Output (B, Lq, H, D), contiguous, and the rows' log₂-sum-exp₂ (B · H, Lq) fp32.
+
+    q (B, Lq, H, D), k and v (B, L, H, D) of one dtype; neighbours along D must be neighbours in memory.
+    """
+    batch, length, heads, dim = q.shape
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    lse = torch.empty(batch * heads, length, dtype=torch.float32, device=q.device)
+    for first, last in pair_blocks(selection):
+        pairs = last - first
+        peak, total = (torch.empty(pairs, length, dtype=torch.float32, device=q.device) for _ in range(2))
+        acc = torch.empty(pairs, length, dim, dtype=torch.float32, device=q.device)
+        _accumulate((q, k, v, peak, total, acc), selection, first, last)
+        finish_kernel[(triton.cdiv(length, FINISH_ROWS), pairs)](
+            peak, total, acc, out, lse, first, heads, length, D=dim, DP=padded_dim(dim), BM=FINISH_ROWS
+        )
+    return out, lse
+
+
+def _accumulate(tensors: tuple[Tensor, ...], selection: Selection, first: int, last: int) -> None:
+    """Fill the state of pairs first … last − 1: `tensors` are q, k, v, peak, total and acc."""
+    q, k, v = tensors[:3]
+    (_, length, heads, dim), layout = q.shape, selection.layout
+    tile = tiling("forward", q.dtype, dim)
+    plan = dense_plan(selection, tile.rows, tile.keys, q.device)
+    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
+    sizes = (first, heads, length, LOG2E / math.sqrt(dim), *strides)
+    constants = (dim, padded_dim(dim), tile.rows, tile.keys)
+    dense_kernel[(len(plan.query_tiles), last - first)](
+        *(*tensors, plan.query_tiles, plan.spans_of, plan.spans, *sizes, *constants),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    if selection.words is None:
+        return
+    lists = query_lists(selection.words.flatten(0, 1)[first:last], layout.count)
+    offsets = context_offsets(layout, q.device)
+    for context, most in enumerate(lists.most):
+        if most > 0:
+            where = (lists.queries, lists.begins, offsets, context, layout.count)
+            routed_kernel[(triton.cdiv(most, tile.rows), last - first)](
+                *(*tensors, *where, *sizes, *constants), num_warps=tile.warps, num_stages=tile.stages
+            )
+
+
+@triton.jit(do_not_specialize=["first", "heads", "length"])
+def dense_kernel(
+    q: tl.tensor,  # (B, Lq, H, D)
+    k: tl.tensor,  # (B, L, H, D)
+    v: tl.tensor,  # (B, L, H, D)
+    peak: tl.tensor,  # (n, Lq) fp32
+    total: tl.tensor,  # (n, Lq) fp32
+    acc: tl.tensor,  # (n, Lq, D) fp32
+    tiles: tl.tensor,  # (T, 3) int32
+    spans_of: tl.tensor,  # (G + 1,) int32
+    spans: tl.tensor,  # (S, 2) int32
+    first: tl.tensor,  # first of the n pairs
+    heads: tl.tensor,
+    length: tl.tensor,  # Lq
+    scale: tl.tensor,
+    q_batch: tl.tensor,
+    q_row: tl.tensor,
+    q_head: tl.tensor,
+    k_batch: tl.tensor,
+    k_row: tl.tensor,
+    k_head: tl.tensor,
+    v_batch: tl.tensor,
+    v_row: tl.tensor,
+    v_head: tl.tensor,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+) -> None:
+    """Begin the softmax of BM neighbouring queries over the key spans of their group."""
+    tile, local = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    start, stop, group = load_tile(tiles, tile)
+    rows = start + tl.arange(0, BM)
+    inside = rows < stop
+    pair = first + local
+    queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
+    k_base = pair_base(k, pair, heads, k_batch, k_head)
+    v_base = pair_base(v, pair, heads, v_batch, v_head)
+    seen_peak = tl.full((BM,), float("-inf"), tl.float32)
+    seen_total = tl.zeros((BM,), tl.float32)
+    seen = tl.zeros((BM, DP), tl.float32)
+    for span in range(tl.load(spans_of + group), tl.load(spans_of + group + 1)):
+        begin, end = tl.load(spans + 2 * span), tl.load(spans + 2 * span + 1)
+        seen_peak, seen_total, seen = continue_softmax(
+            seen_peak, seen_total, seen, queries, k_base, v_base, k_row, v_row, begin, end, scale, D, DP, BN
+        )
+    tl.store(peak + local * length + rows, seen_peak, mask=inside)
+    tl.store(total + local * length + rows, seen_total, mask=inside)
+    store_rows(acc + local * length * D, rows, D, inside, seen, D, DP)
+
+
+@triton.jit(do_not_specialize=["first", "context", "contexts", "heads", "length"])
+def routed_kernel(
+    q: tl.tensor,  # (B, Lq, H, D)
+    k: tl.tensor,  # (B, L, H, D)
+    v: tl.tensor,  # (B, L, H, D)
+    peak: tl.tensor,  # (n, Lq) fp32
+    total: tl.tensor,  # (n, Lq) fp32
+    acc: tl.tensor,  # (n, Lq, D) fp32
+    lists: tl.tensor,  # (entries,) int32
+    begins: tl.tensor,  # (n · C + 1,) int64
+    offsets: tl.tensor,  # (C + 1,) int32
+    context: tl.tensor,
+    contexts: tl.tensor,
+    first: tl.tensor,  # first of the n pairs
+    heads: tl.tensor,
+    length: tl.tensor,  # Lq
+    scale: tl.tensor,
+    q_batch: tl.tensor,
+    q_row: tl.tensor,
+    q_head: tl.tensor,
+    k_batch: tl.tensor,
+    k_row: tl.tensor,
+    k_head: tl.tensor,
+    v_batch: tl.tensor,
+    v_row: tl.tensor,
+    v_head: tl.tensor,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+) -> None:
+    """Continue the softmax of BM queries that chose one context over its keys."""
+    tile, local = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    slot = begins + local * contexts + context
+    at = tl.load(slot) + tile * BM + tl.arange(0, BM)
+    stop = tl.load(slot + 1)
+    if tl.load(slot) + tile * BM < stop:
+        inside = at < stop
+        rows = tl.load(lists + at, mask=inside, other=0)
+        pair = first + local
+        queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
+        k_base = pair_base(k, pair, heads, k_batch, k_head)
+        v_base = pair_base(v, pair, heads, v_batch, v_head)
+        peak_at, total_at = peak + local * length + rows, total + local * length + rows
+        seen_peak = tl.load(peak_at, mask=inside, other=0.0)
+        seen_total = tl.load(total_at, mask=inside, other=0.0)
+        seen = load_rows(acc + local * length * D, rows, D, inside, D, DP)
+        begin, end = tl.load(offsets + context), tl.load(offsets + context + 1)
+        seen_peak, seen_total, seen = continue_softmax(
+            seen_peak, seen_total, seen, queries, k_base, v_base, k_row, v_row, begin, end, scale, D, DP, BN
+        )
+        tl.store(peak_at, seen_peak, mask=inside)
+        tl.store(total_at, seen_total, mask=inside)
+        store_rows(acc + local * length * D, rows, D, inside, seen, D, DP)
+
+
+@triton.jit(do_not_specialize=["first", "heads", "length"])
+def finish_kernel(
+    peak: tl.tensor,  # (n, Lq) fp32
+    total: tl.tensor,  # (n, Lq) fp32
+    acc: tl.tensor,  # (n, Lq, D) fp32
+    out: tl.tensor,  # (B, Lq, H, D), contiguous
+    lse: tl.tensor,  # (B · H, Lq) fp32
+    first: tl.tensor,  # first of the n pairs
+    heads: tl.tensor,
+    length: tl.tensor,  # Lq
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    BM: tl.constexpr,
+) -> None:
+    """Normalise BM rows: out = acc / total, lse = peak + log₂ total."""
+    rows, local = tl.program_id(0) * BM + tl.arange(0, BM), tl.program_id(1).to(tl.int64)
+    inside, pair = rows < length, first + local
+    seen_peak = tl.load(peak + local * length + rows, mask=inside, other=0.0)
+    seen_total = tl.load(total + local * length + rows, mask=inside, other=1.0)
+    seen = load_rows(acc + local * length * D, rows, D, inside, D, DP)
+    base = out + (pair // heads * length * heads + pair % heads) * D
+    store_rows(base, rows, heads * D, inside, seen / seen_total[:, None], D, DP)
+    tl.store(lse + pair * length + rows, seen_peak + tl.log2(seen_total), mask=inside)

@@ -1,0 +1,206 @@
+"""Gradient of the queries: begun over the dense spans, continued context by context, as the forward pass."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from mocgen_kernels._triton.descriptors import context_offsets
+from mocgen_kernels._triton.forward import FINISH_ROWS, LOG2E
+from mocgen_kernels._triton.lists import QueryLists
+from mocgen_kernels._triton.plan import dense_plan
+from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
+from mocgen_kernels._triton.saved import Saved
+from mocgen_kernels._triton.spans import add_query_gradient
+from mocgen_kernels._triton.tiling import padded_dim, tiling
+
+
+def query_gradients(saved: Saved, lists: QueryLists | None, first: int, last: int, dq: Tensor) -> None:
+    """Write `saved.delta` and dq (B, Lq, H, D), contiguous, for pairs first … last − 1."""
+    q, pairs, selection = saved.q, last - first, saved.selection
+    (_, length, heads, dim), layout = q.shape, selection.layout
+    tile = tiling("query-gradient", q.dtype, dim)
+    plan = dense_plan(selection, tile.rows, tile.keys, q.device)
+    sums = torch.empty(pairs, length, dim, dtype=torch.float32, device=q.device)
+    tensors = (saved.grad, q, saved.k, saved.v, saved.lse, saved.delta, sums)
+    sizes = (first, heads, length, LOG2E / math.sqrt(dim), *saved.strides)
+    constants = (dim, padded_dim(dim), tile.rows, tile.keys)
+    dense_query_gradient_kernel[(len(plan.query_tiles), pairs)](
+        *(*tensors, saved.out, plan.query_tiles, plan.spans_of, plan.spans, *sizes, *constants),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    if lists is not None:
+        offsets = context_offsets(layout, q.device)
+        for context, most in enumerate(lists.most):
+            if most > 0:
+                where = (lists.queries, lists.begins, offsets, context, layout.count)
+                routed_query_gradient_kernel[(triton.cdiv(most, tile.rows), pairs)](
+                    *(*tensors, *where, *sizes, *constants), num_warps=tile.warps, num_stages=tile.stages
+                )
+    finish_gradient_kernel[(triton.cdiv(length, FINISH_ROWS), pairs)](
+        sums, dq, first, heads, length, 1 / math.sqrt(dim), D=dim, DP=padded_dim(dim), BM=FINISH_ROWS
+    )
+
+
+@triton.jit(do_not_specialize=["first", "heads", "length"])
+def dense_query_gradient_kernel(
+    grad: tl.tensor,  # (B, Lq, H, D), contiguous
+    q: tl.tensor,  # (B, Lq, H, D)
+    k: tl.tensor,  # (B, L, H, D)
+    v: tl.tensor,  # (B, L, H, D)
+    lse: tl.tensor,  # (B · H, Lq) fp32
+    delta: tl.tensor,  # (B · H, Lq) fp32
+    sums: tl.tensor,  # (n, Lq, D) fp32
+    out: tl.tensor,  # (B, Lq, H, D), contiguous
+    tiles: tl.tensor,  # (T, 3) int32
+    spans_of: tl.tensor,  # (G + 1,) int32
+    spans: tl.tensor,  # (S, 2) int32
+    first: tl.tensor,  # first of the n pairs
+    heads: tl.tensor,
+    length: tl.tensor,  # Lq
+    scale: tl.tensor,
+    q_batch: tl.tensor,
+    q_row: tl.tensor,
+    q_head: tl.tensor,
+    k_batch: tl.tensor,
+    k_row: tl.tensor,
+    k_head: tl.tensor,
+    v_batch: tl.tensor,
+    v_row: tl.tensor,
+    v_head: tl.tensor,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+) -> None:
+    """Write delta of BM neighbouring queries; begin the sums of their gradient over their group's spans."""
+    tile, local = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    start, stop, group = load_tile(tiles, tile)
+    rows = start + tl.arange(0, BM)
+    inside = rows < stop
+    pair = first + local
+    packed = (pair // heads * length * heads + pair % heads) * D
+    grads = load_rows(grad + packed, rows, heads * D, inside, D, DP)
+    outs = load_rows(out + packed, rows, heads * D, inside, D, DP)
+    row_delta = tl.sum(grads.to(tl.float32) * outs.to(tl.float32), axis=1)
+    tl.store(delta + pair * length + rows, row_delta, mask=inside)
+    row_lse = tl.load(lse + pair * length + rows, mask=inside, other=0.0)
+    queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
+    k_base = pair_base(k, pair, heads, k_batch, k_head)
+    v_base = pair_base(v, pair, heads, v_batch, v_head)
+    seen = tl.zeros((BM, DP), tl.float32)
+    for span in range(tl.load(spans_of + group), tl.load(spans_of + group + 1)):
+        begin, end = tl.load(spans + 2 * span), tl.load(spans + 2 * span + 1)
+        seen = add_query_gradient(
+            seen,
+            queries,
+            grads,
+            row_lse,
+            row_delta,
+            k_base,
+            v_base,
+            k_row,
+            v_row,
+            begin,
+            end,
+            scale,
+            D,
+            DP,
+            BN,
+        )
+    store_rows(sums + local * length * D, rows, D, inside, seen, D, DP)
+
+
+@triton.jit(do_not_specialize=["first", "context", "contexts", "heads", "length"])
+def routed_query_gradient_kernel(
+    grad: tl.tensor,  # (B, Lq, H, D), contiguous
+    q: tl.tensor,  # (B, Lq, H, D)
+    k: tl.tensor,  # (B, L, H, D)
+    v: tl.tensor,  # (B, L, H, D)
+    lse: tl.tensor,  # (B · H, Lq) fp32
+    delta: tl.tensor,  # (B · H, Lq) fp32
+    sums: tl.tensor,  # (n, Lq, D) fp32
+    lists: tl.tensor,  # (entries,) int32
+    begins: tl.tensor,  # (n · C + 1,) int64
+    offsets: tl.tensor,  # (C + 1,) int32
+    context: tl.tensor,
+    contexts: tl.tensor,
+    first: tl.tensor,  # first of the n pairs
+    heads: tl.tensor,
+    length: tl.tensor,  # Lq
+    scale: tl.tensor,
+    q_batch: tl.tensor,
+    q_row: tl.tensor,
+    q_head: tl.tensor,
+    k_batch: tl.tensor,
+    k_row: tl.tensor,
+    k_head: tl.tensor,
+    v_batch: tl.tensor,
+    v_row: tl.tensor,
+    v_head: tl.tensor,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+) -> None:
+    """Continue the gradient of BM queries that chose one context over its keys."""
+    tile, local = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    slot = begins + local * contexts + context
+    at = tl.load(slot) + tile * BM + tl.arange(0, BM)
+    stop = tl.load(slot + 1)
+    if tl.load(slot) + tile * BM < stop:
+        inside = at < stop
+        rows = tl.load(lists + at, mask=inside, other=0)
+        pair = first + local
+        packed = (pair // heads * length * heads + pair % heads) * D
+        grads = load_rows(grad + packed, rows, heads * D, inside, D, DP)
+        row_lse = tl.load(lse + pair * length + rows, mask=inside, other=0.0)
+        row_delta = tl.load(delta + pair * length + rows, mask=inside, other=0.0)
+        queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
+        k_base = pair_base(k, pair, heads, k_batch, k_head)
+        v_base = pair_base(v, pair, heads, v_batch, v_head)
+        seen = load_rows(sums + local * length * D, rows, D, inside, D, DP)
+        begin, end = tl.load(offsets + context), tl.load(offsets + context + 1)
+        seen = add_query_gradient(
+            seen,
+            queries,
+            grads,
+            row_lse,
+            row_delta,
+            k_base,
+            v_base,
+            k_row,
+            v_row,
+            begin,
+            end,
+            scale,
+            D,
+            DP,
+            BN,
+        )
+        store_rows(sums + local * length * D, rows, D, inside, seen, D, DP)
+
+
+@triton.jit(do_not_specialize=["first", "heads", "length"])
+def finish_gradient_kernel(
+    sums: tl.tensor,  # (n, Lq, D) fp32
+    dq: tl.tensor,  # (B, Lq, H, D), contiguous
+    first: tl.tensor,  # first of the n pairs
+    heads: tl.tensor,
+    length: tl.tensor,  # Lq
+    factor: tl.tensor,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    BM: tl.constexpr,
+) -> None:
+    """Scale and cast BM rows."""
+    rows, local = tl.program_id(0) * BM + tl.arange(0, BM), tl.program_id(1).to(tl.int64)
+    inside, pair = rows < length, first + local
+    seen = load_rows(sums + local * length * D, rows, D, inside, D, DP)
+    base = dq + (pair // heads * length * heads + pair % heads) * D
+    store_rows(base, rows, heads * D, inside, seen * factor, D, DP)

@@ -1,0 +1,201 @@
+"""Scores, mask and top-k in one kernel: only the chosen bits leave the chip.
+
+The k-th largest score of a row is found by bisection: floats, taken as integers in the right way, keep their
+order, so 32 halvings of the integer range end at the exact value, whatever k is. Of the candidates that
+equal it, those of lowest index fill the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from mocgen_kernels import router
+from mocgen_kernels._triton.descriptors import pool_descriptors
+from mocgen_kernels._triton.device import device_of
+from mocgen_kernels._triton.rows import load_tile, pair_base
+from mocgen_kernels._triton.tiling import MAX_DIM, padded_dim
+from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.rules import Routing, TextAnchors, query_groups, static_table
+from mocgen_kernels.selection import Selection, words_for
+
+MAX_CONTEXTS = 1024  # scores of 16 queries must fit into the registers
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rules:
+    """Who may be routed to, for every tile of queries. On the device."""
+
+    tiles: Tensor  # (T, 3) int32: first query, one past the last query of its group, group
+    candidates: Tensor  # (G, C) uint8
+
+
+def route_by(
+    q: Tensor,
+    k: Tensor | None,
+    layout: ContextLayout,
+    routing: Routing,
+    generator: torch.Generator | int | None,
+    means: Tensor | None,
+) -> Selection:
+    """As `reference.route_by`; what the kernels do not cover is chosen in chunks, on the same device."""
+    batch, length, heads, dim = q.shape
+    static = static_table(layout, layout.first_query_context(length), routing) is not None
+    if static or routing.policy != "moc" or dim > MAX_DIM:
+        return router.route_by(q, k, layout, routing, generator, means)
+    if means is None:
+        if k is None:
+            raise ValueError("route needs keys or descriptors")
+        with device_of(q):
+            means = pool_descriptors(k, layout)
+    if routing.perturbs or layout.count > MAX_CONTEXTS:
+        return router.route_by(q, k, layout, routing, generator, means)
+    with device_of(q):
+        words = choose(q, means, layout, routing)
+    return Selection(
+        layout=layout,
+        causal=routing.causal,
+        text_anchors=routing.text_anchors,
+        batch=batch,
+        heads=heads,
+        query_length=length,
+        budget=routing.budget(layout.count),
+        words=words,
+    )
+
+
+def choose(q: Tensor, means: Tensor, layout: ContextLayout, routing: Routing) -> Tensor:
+    """Bits of the top_k candidates of every query: q (B, Lq, H, D), means (B, C, H, D) → (B, H, Lq, W) int32.
+
+    Policy "moc" without drop-off and drop-in, for at most MAX_CONTEXTS contexts.
+    """
+    batch, length, heads, dim = q.shape
+    q = q.detach() if q.stride(-1) == 1 else q.detach().contiguous()
+    means = means.detach().float()
+    means = means if means.stride(-1) == 1 else means.contiguous()
+    padded = max(32, triton.next_power_of_2(layout.count))
+    block = block_of(padded)
+    first = layout.first_query_context(length)
+    rules = _rules(layout, first, routing.text_anchors, routing.causal, block, q.device)
+    words = torch.empty(batch, heads, length, words_for(layout.count), dtype=torch.int32, device=q.device)
+    choose_kernel[(len(rules.tiles), batch * heads)](
+        q,
+        means,
+        words,
+        rules.tiles,
+        rules.candidates,
+        length,
+        heads,
+        layout.count,
+        routing.top_k,
+        *q.stride()[:3],
+        *means.stride()[:3],
+        D=dim,
+        DP=padded_dim(dim),
+        BM=block,
+        CP=padded,
+        num_warps=8,
+    )
+    return words
+
+
+def block_of(padded: int) -> int:
+    """Queries per program, for a power of two of contexts: 16 to 64."""
+    return max(16, min(64, 16384 // padded))
+
+
+@lru_cache(maxsize=16)
+def _rules(
+    layout: ContextLayout,
+    first: int,
+    text_anchors: TextAnchors,
+    causal: bool,
+    block: int,
+    device: torch.device,
+) -> _Rules:
+    groups = query_groups(layout, first, text_anchors, causal)
+    tiles = [
+        (start, group.stop, index)
+        for index, group in enumerate(groups)
+        for start in range(group.start, group.stop, block)
+    ]
+    candidates = torch.zeros(len(groups), layout.count, dtype=torch.uint8)
+    for index, group in enumerate(groups):
+        candidates[index, list(group.candidates)] = 1
+    return _Rules(tiles=torch.tensor(tiles, dtype=torch.int32).to(device), candidates=candidates.to(device))
+
+
+@triton.jit
+def _ordered(scores: tl.tensor) -> tl.tensor:
+    """Integers in the order of the given fp32 numbers; −0 and 0 are equal."""
+    bits = tl.where(scores == 0.0, 0.0, scores).to(tl.int32, bitcast=True)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+@triton.jit(do_not_specialize=["contexts", "heads", "length"])
+def choose_kernel(
+    q: tl.tensor,  # (B, Lq, H, D)
+    means: tl.tensor,  # (B, C, H, D) fp32
+    words: tl.tensor,  # (B, H, Lq, W) int32, contiguous
+    tiles: tl.tensor,  # (T, 3) int32
+    candidates: tl.tensor,  # (G, C) uint8
+    length: tl.tensor,
+    heads: tl.tensor,
+    contexts: tl.tensor,
+    top_k: tl.tensor,
+    q_batch: tl.tensor,
+    q_row: tl.tensor,
+    q_head: tl.tensor,
+    means_batch: tl.tensor,
+    means_row: tl.tensor,
+    means_head: tl.tensor,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    BM: tl.constexpr,
+    CP: tl.constexpr,
+) -> None:
+    """Top-k contexts of BM queries of one head."""
+    tile, pair = tl.program_id(0), tl.program_id(1)
+    start, stop, group = load_tile(tiles, tile)
+    rows = start + tl.arange(0, BM)
+    context = tl.arange(0, CP)
+    q_base = pair_base(q, pair, heads, q_batch, q_head)
+    means_base = pair_base(means, pair, heads, means_batch, means_head)
+
+    scores = tl.zeros((BM, CP), tl.float32)
+    for first_column in range(0, DP, 16):  # 16 at a time: CP rows of means would not fit otherwise
+        column = first_column + tl.arange(0, 16)
+        q_at = rows.to(tl.int64)[:, None] * q_row + column[None, :]
+        q_mask = (rows < stop)[:, None] & (column < D)[None, :]
+        some_q = tl.load(q_base + q_at, mask=q_mask, other=0.0).to(tl.float32)  # (BM, 16)
+        means_at = context.to(tl.int64)[None, :] * means_row + column[:, None]
+        means_mask = (context < contexts)[None, :] & (column < D)[:, None]
+        some_means = tl.load(means_base + means_at, mask=means_mask, other=0.0)  # (16, CP)
+        scores = tl.dot(some_q, some_means, scores, input_precision="ieee")
+
+    lowest: tl.constexpr = -2147483648
+    allowed = tl.load(candidates + group.to(tl.int64) * contexts + context, mask=context < contexts, other=0)
+    keys = tl.where((allowed > 0)[None, :], _ordered(scores), lowest)  # (BM, CP)
+    low = tl.full((BM,), lowest, tl.int32)
+    high = tl.full((BM,), 2147483647, tl.int32)
+    for _ in range(32):  # the largest value that at least top_k keys reach lies in low … high
+        middle = (low | high) - ((low ^ high) >> 1)
+        enough = tl.sum((keys >= middle[:, None]).to(tl.int32), axis=1) >= top_k
+        low = tl.where(enough, middle, low)
+        high = tl.where(enough, high, middle - 1)
+    above = keys > low[:, None]
+    equal = ((keys == low[:, None]) & (keys > lowest)).to(tl.int32)
+    free = top_k - tl.sum(above.to(tl.int32), axis=1)
+    chosen = above | ((equal > 0) & (tl.cumsum(equal, axis=1) <= free[:, None]))
+
+    lane = tl.arange(0, 32)
+    bits = tl.reshape(chosen.to(tl.int32), (BM, CP // 32, 32)) << lane[None, None, :]
+    packed = tl.sum(bits, axis=2)  # (BM, CP / 32)
+    word, width = tl.arange(0, CP // 32), (contexts + 31) // 32
+    at = (pair.to(tl.int64) * length + rows)[:, None] * width + word[None, :]
+    tl.store(words + at, packed, mask=(rows < stop)[:, None] & (word < width)[None, :])

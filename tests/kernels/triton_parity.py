@@ -1,0 +1,213 @@
+"""The Triton backend against the reference. On a GPU, or anywhere with TRITON_INTERPRET=1 (fp32 and fp16).
+
+Not collected by itself: test_triton.py runs it in a process of its own, since the variable must be set before
+Triton is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from mocgen_kernels import ContextLayout, Kind, reference, route, routed_attention, router
+from mocgen_kernels._triton import descriptors, device, forward, key_gradient, lists, query_gradient, tiling
+from mocgen_kernels._triton.lists import query_lists
+from mocgen_kernels.selection import pack_bits
+
+DEVICE = "cpu" if device.interpreted() else "cuda"
+Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+on_gpu = pytest.mark.skipif(device.interpreted(), reason="too much, or too coarse, for the interpreter")
+
+
+@pytest.fixture(autouse=True)
+def empties_hold_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is not written shows: NaN, or a number that is no valid index or count."""
+    for name in ("empty", "empty_like"):
+        make = getattr(torch, name)
+
+        def filled(*args: object, _make: Callable[..., Tensor] = make, **options: object) -> Tensor:
+            x = _make(*args, **options)
+            return x.fill_(torch.nan if x.is_floating_point() else -123_456)
+
+        monkeypatch.setattr(torch, name, filled)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of 16 queries and 16 keys, so that short sequences have several."""
+
+    def small(purpose: tiling.Purpose, dtype: torch.dtype, dim: int) -> tiling.Tiling:
+        return tiling.Tiling(rows=16, keys=16, warps=4, stages=1)
+
+    for module in (forward, query_gradient, key_gradient):
+        monkeypatch.setattr(module, "tiling", small)
+
+
+@pytest.fixture(scope="module")
+def uneven() -> ContextLayout:
+    """Contexts of 1 to 37 tokens, shorter, longer and no multiple of any tile."""
+    shots = [-1, 0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
+    video = [Kind.VIDEO] * 2
+    kinds = [Kind.TEXT, Kind.TEXT, *video, Kind.TEXT, Kind.VIDEO, Kind.TEXT, *video, Kind.TEXT, Kind.VIDEO]
+    return ContextLayout(lengths=[3, 1, 5, 37, 2, 1, 4, 16, 17, 2, 20], kinds=kinds, shots=shots)
+
+
+def with_gradients(out: Tensor, *leaves: Tensor) -> list[Tensor]:
+    """The output and its gradients for a fixed random upstream gradient."""
+    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
+    return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
+
+
+def compare(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, **options: object) -> None:
+    """The same choice, and output and gradients close to masked attention in fp64."""
+    q, k, v = (x.detach().to(DEVICE).requires_grad_() for x in (q, k, v))
+    selection = route(q, k, layout, backend="triton", **options)
+    chosen = reference.route(q, k, layout, **options)
+    assert torch.equal(selection.routed().to(DEVICE), chosen.routed())
+    ours = with_gradients(routed_attention(q, k, v, layout, selection, backend="triton"), q, k, v)
+    precise = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    truth = with_gradients(reference.routed_attention(*precise, layout, chosen), *precise)
+    assert {x.dtype for x in ours} == {q.dtype}
+    bound = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[q.dtype]
+    for mine, exact in zip(ours, truth, strict=True):
+        assert (mine.double() - exact).abs().max() <= bound * max(1.0, float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.usefixtures("small_tiles")
+def test_uneven_layout(uneven: ContextLayout, qkv: Make, causal: bool) -> None:
+    compare(*qkv(uneven, batch=1, heads=2), uneven, top_k=2, causal=causal)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_tail_and_shared_memory(uneven: ContextLayout, qkv: Make) -> None:
+    """Queries of the last two shots; batch items that share keys and values; heads of 24 dimensions."""
+    q, _, _ = qkv(uneven, batch=2, heads=1, dim=24, tail=uneven.length - uneven.offsets[6])
+    _, k, v = qkv(uneven, batch=1, heads=1, dim=24, seed=1)
+    compare(q, k, v, uneven, top_k=1)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_head_dimension_80(uneven: ContextLayout, qkv: Make) -> None:
+    compare(*qkv(uneven, batch=1, heads=1, dim=80), uneven, top_k=2)
+
+
+def test_half_precision_with_full_tiles(uneven: ContextLayout, qkv: Make) -> None:
+    compare(*qkv(uneven, batch=1, heads=1, dim=64, dtype=torch.float16), uneven, top_k=2)
+
+
+@on_gpu
+@pytest.mark.parametrize("dim", [64, 80, 96, 128])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_every_size_with_full_tiles(uneven: ContextLayout, qkv: Make, dtype: torch.dtype, dim: int) -> None:
+    compare(*qkv(uneven, dim=dim, dtype=dtype), uneven, top_k=2)
+
+
+@on_gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_longer_sequence(qkv: Make, dtype: torch.dtype) -> None:
+    """4000 tokens: at most twice the error of masked attention."""
+    lengths, shots = [7] + [9, 300, 301, 1, 389] * 4, [-1] + [s for s in range(4) for _ in range(5)]
+    kinds = [Kind.TEXT] + [Kind.TEXT, *[Kind.VIDEO] * 4] * 4
+    layout = ContextLayout(lengths=lengths, kinds=kinds, shots=shots)
+    made = qkv(layout, batch=1, heads=4, dim=128, dtype=dtype)
+    q, k, v = (x.detach().to(DEVICE).requires_grad_() for x in made)
+    selection = route(q, k, layout, top_k=3, backend="triton")
+    chosen = reference.route(q, k, layout, top_k=3).routed()
+    assert (selection.routed() != chosen).any(-1).float().mean() <= 1e-4
+    precise = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    truth = with_gradients(reference.routed_attention(*precise, layout, selection), *precise)
+    plain = with_gradients(reference.routed_attention(q, k, v, layout, selection), q, k, v)
+    ours = with_gradients(routed_attention(q, k, v, layout, selection, backend="triton"), q, k, v)
+    for mine, theirs, exact in zip(ours, plain, truth, strict=True):
+        assert (mine - exact).norm() <= 2 * (theirs - exact).norm()
+
+
+def test_refuses_what_it_does_not_compute(uneven: ContextLayout, qkv: Make) -> None:
+    for dim, dtype, message in ((16, torch.float64, "computes in fp16"), (136, torch.float32, "up to 128")):
+        q, k, v = (x.to(DEVICE) for x in qkv(uneven, dim=dim, dtype=dtype))
+        with pytest.raises(ValueError, match=message):
+            routed_attention(q, k, v, uneven, route(q, k, uneven, top_k=2), backend="triton")
+
+
+def test_static_choice(uneven: ContextLayout, qkv: Make) -> None:
+    compare(*qkv(uneven, batch=1, heads=1), uneven, top_k=99)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_drop_in_and_all_captions(uneven: ContextLayout, qkv: Make) -> None:
+    q, k, v = qkv(uneven, batch=1, heads=1)
+    compare(q, k, v, uneven, top_k=1, text_anchors="all", drop_in=1.0, drop_off=0.9, generator=3)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_rows_far_apart_in_memory(uneven: ContextLayout) -> None:
+    """q, k and v as slices of one projection: (B, L, 3, H, D)."""
+    packed = torch.randn(1, uneven.length, 3, 2, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    selection = route(packed[:, :, 0], packed[:, :, 1], uneven, top_k=2, backend="triton")
+    sliced = routed_attention(*packed.unbind(2), uneven, selection, backend="triton")
+    expected = reference.routed_attention(*packed.double().unbind(2), uneven, selection)
+    assert (sliced - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_large_logits_do_not_overflow(uneven: ContextLayout, qkv: Make) -> None:
+    q, k, v = (x.to(DEVICE) for x in qkv(uneven, batch=1, heads=1))
+    loud = [(60 * x).detach().requires_grad_() for x in (q, k)]
+    selection = route(*loud, uneven, top_k=2)
+    out = routed_attention(*loud, v, uneven, selection, backend="triton")
+    expected = reference.routed_attention(*(x.detach().double() for x in (*loud, v)), uneven, selection)
+    assert (out - expected).abs().max() <= 1e-3
+    assert all(torch.isfinite(x).all() for x in with_gradients(out, *loud))
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_twice_gives_the_same_bits(uneven: ContextLayout, qkv: Make) -> None:
+    q, k, v = (x.detach().to(DEVICE).requires_grad_() for x in qkv(uneven, batch=1, heads=1))
+    selection = route(q, k, uneven, top_k=2)
+    runs = [
+        with_gradients(routed_attention(q, k, v, uneven, selection, backend="triton"), q, k, v)
+        for _ in range(2)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_ties_go_to_the_lower_index() -> None:
+    """Descriptors of three values only, among them 0 and −0, and 40 contexts: two words of bits."""
+    layout = ContextLayout(lengths=[1] * 40, kinds=[Kind.VIDEO] * 40, shots=[i // 8 for i in range(40)])
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randint(-1, 2, (1, 40, 1, 1), generator=generator).float() * torch.ones(4)
+    q = torch.tensor([1.0, -1.0, 0.0]).repeat(14)[:40].view(1, 40, 1, 1) * torch.ones(4)
+    q, means = q.to(DEVICE), means.to(DEVICE)
+    for top_k in (1, 7, 31):
+        ours = route(q, None, layout, top_k=top_k, causal=False, descriptors=means, backend="triton")
+        expected = reference.route(q, None, layout, top_k=top_k, causal=False, descriptors=means)
+        assert ours.words is not None
+        assert torch.equal(ours.words, expected.words)
+
+
+def test_descriptors(uneven: ContextLayout, qkv: Make) -> None:
+    _, k, _ = qkv(uneven, dim=24)
+    pooled = descriptors.pool_descriptors(k.to(DEVICE), uneven)
+    assert (pooled - router.pool_descriptors(k.to(DEVICE), uneven)).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_lists_hold_every_visitor_in_order(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    monkeypatch.setattr(lists, "_BLOCK", 32)
+    bits = torch.rand(2, 75, 40, generator=torch.Generator().manual_seed(0)) < share  # (n, Lq, C)
+    built = query_lists(pack_bits(bits).to(DEVICE), 40)
+    begins = built.begins.tolist()
+    found = [built.queries[a:b].tolist() for a, b in pairwise(begins)]
+    assert found == [bits[n, :, c].nonzero().flatten().tolist() for n in range(2) for c in range(40)]
+    assert built.most == tuple(bits.sum(dim=1).amax(dim=0).tolist())
+
+
+def test_heads_in_blocks(uneven: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists of one head at a time give the same result."""
+    monkeypatch.setattr(lists, "_ENTRIES", 1)
+    compare(*qkv(uneven, batch=1, heads=2), uneven, top_k=1)

@@ -27,10 +27,9 @@ class Defaults:
 
     frames: int = 8  # per shot
     fps: float = 8.0
-    steps: int = 20
+    steps: int = 28
     guidance: float = 2.5
     top_k: int = 3
-    longest_shot: int = 16  # frames
 
 
 @dataclass(frozen=True, kw_only=True)

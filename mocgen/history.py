@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from mocgen.codec.embedded import to_unit_range
 from mocgen.errors import ClipError
 from mocgen.video import VideoInfo, read_attachment, read_frames
 
+METADATA_KEY = "mocgen"
 CONTEXT_SECONDS = 60.0  # of a clip that are remembered unless the user says otherwise
 
 
@@ -47,11 +49,11 @@ def pack_history(shots: Sequence[PastShot], prompt: str, model: NativeModel) -> 
     words = {
         "revision": model.revision,
         "prompt": prompt,
-        "captions": json.dumps([shot.caption for shot in shots]),
-        "indices": json.dumps([shot.index for shot in shots]),
+        "captions": [shot.caption for shot in shots],
+        "indices": [shot.index for shot in shots],
     }
     tensors = {f"latents.{number}": shot.latents.cpu().contiguous() for number, shot in enumerate(shots)}
-    return save(tensors, words)
+    return save(tensors, {METADATA_KEY: json.dumps(words)})  # one key: their order in the file is random
 
 
 def read_history(clip: VideoInfo, model: NativeModel, *, seconds: float | None) -> History:
@@ -78,7 +80,7 @@ def _unpack(clip: VideoInfo, payload: bytes, model: NativeModel) -> History | No
         tensors, words = load(payload), _metadata(payload)
         if words["revision"] != model.revision:
             return None
-        captions, indices = json.loads(words["captions"]), json.loads(words["indices"])
+        captions, indices = words["captions"], words["indices"]
         shots = tuple(
             PastShot(index=index, caption=caption, latents=tensors[f"latents.{number}"])
             for number, (index, caption) in enumerate(zip(indices, captions, strict=True))
@@ -106,10 +108,10 @@ def _check_shot(shot: PastShot, model: NativeModel) -> None:
         raise ValueError("they hold values that are no numbers")
 
 
-def _metadata(payload: bytes) -> dict[str, str]:
-    """The text that stands in the header of a safetensors file: 8 bytes of length, then JSON."""
+def _metadata(payload: bytes) -> dict[str, Any]:
+    """The words in the header of a safetensors file: 8 bytes of length, then JSON."""
     length = int.from_bytes(payload[:8], "little")
-    return dict(json.loads(payload[8 : 8 + length])["__metadata__"])
+    return dict(json.loads(json.loads(payload[8 : 8 + length])["__metadata__"][METADATA_KEY]))
 
 
 def _encode(clip: VideoInfo, model: NativeModel, seconds: float) -> History:

@@ -97,7 +97,7 @@ def random_model(seed: int) -> NativeModel:
     for parameter in (*dit.parameters(), *codec.parameters()):
         fan_in = parameter[0].numel() if parameter.ndim > 1 else 25
         torch.nn.init.normal_(parameter, std=fan_in**-0.5, generator=generator)
-    defaults = Defaults(frames=8, fps=8.0, steps=2, guidance=1.5, top_k=2, longest_shot=16)
+    defaults = Defaults(frames=8, fps=8.0, steps=2, guidance=1.5, top_k=2)
     return NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,21 +119,27 @@ def test_info_and_repeat_speak_of_the_clip(film, run_mocgen) -> None:
     assert "extends another clip" in outcome.err
 
 
-def header(payload: bytes) -> dict[str, str]:
+def words(payload: bytes) -> dict[str, Any]:
     """The words in a payload's header."""
-    words: dict[str, str] = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])["__metadata__"]
-    return words
+    header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+    found: dict[str, Any] = json.loads(header["__metadata__"]["mocgen"])
+    return found
+
+
+def header(payload: bytes, **changed: object) -> dict[str, str]:
+    """What stands in a payload's header, with other words."""
+    return {"mocgen": json.dumps(words(payload) | changed)}
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda payload: payload[:-100],
     "noise": lambda payload: b"\xff" * 200,
     "no words": lambda payload: save(load(payload)),
-    "words that are no JSON": lambda payload: save(load(payload), header(payload) | {"captions": "["}),
-    "fewer captions": lambda payload: save(load(payload), header(payload) | {"captions": "[]"}),
-    "captions of another kind": lambda payload: save(load(payload), header(payload) | {"captions": "[1]"}),
-    "indices of another kind": lambda payload: save(load(payload), header(payload) | {"indices": "7"}),
-    "indices as words": lambda payload: save(load(payload), header(payload) | {"indices": '["a"]'}),
+    "words that are no JSON": lambda payload: save(load(payload), {"mocgen": "["}),
+    "fewer captions": lambda payload: save(load(payload), header(payload, captions=[])),
+    "captions of another kind": lambda payload: save(load(payload), header(payload, captions=[1])),
+    "indices of another kind": lambda payload: save(load(payload), header(payload, indices=7)),
+    "indices as words": lambda payload: save(load(payload), header(payload, indices=["a"])),
     "missing latents": lambda payload: save({"other": torch.zeros(1)}, header(payload)),
     "latents of another shape": lambda payload: save({"latents.0": torch.zeros(1, 8, 3)}, header(payload)),
     "latents of another size": lambda payload: save(

@@ -78,30 +78,15 @@ def carry_out(
         on_event=on_event,
         recorder=make_recorder(model) if make_recorder else None,
     )
-    record = {"mocgen": _record(scene, settings, model, clip, context_seconds)}
-    with VideoWriter(
-        output,
-        width=plan.size[0],
-        height=plan.size[1],
-        fps=plan.fps,
-        metadata=record,
-        overwrite=overwrite,
-        source=clip.path if clip else None,
-    ) as writer:
-        if clip:
-            on_event(Writing(shot=0, shots=len(scene.shots)))
-            writer.copy_source()
-        copied = writer.frames_written
-        past = _write_shots(film, writer, on_event)
-        writer.attach(pack_history([*history.shots, *past], scene.prompt or history.prompt, model))
-        new = writer.frames_written - copied
+    record = _record(scene, settings, model, clip, context_seconds)
+    copied, frames, shots = _write(film, output, clip, record, overwrite=overwrite)
     result = Result(
         output=output,
-        frames=copied + new,
+        frames=frames,
         fps=float(plan.fps),
         width=plan.size[0],
         height=plan.size[1],
-        seconds=float((clip.seconds if clip else 0) + Fraction(new) / plan.fps),
+        seconds=float((clip.seconds if clip else 0) + Fraction(frames - copied) / plan.fps),
         seed=settings.seed,
         model=settings.model,
         revision=model.revision,
@@ -112,16 +97,42 @@ def carry_out(
         shots=len(scene.shots),
         unknown_words=unknown,
     )
-    return Run(result=result, film=film, shots=(*history.shots, *past))
+    return Run(result=result, film=film, shots=shots)
 
 
-def _write_shots(film: Film, writer: VideoWriter, on_event: OnEvent) -> list[PastShot]:
+def _write(
+    film: Film, output: Path, clip: VideoInfo | None, record: str, *, overwrite: bool
+) -> tuple[int, int, tuple[PastShot, ...]]:
+    """Write the clip, the shots as they are made, and what is remembered of all.
+
+    Returns the number of frames of the clip, of all, and the shots, those of the clip included.
+    """
+    plan, history, scene = film.plan, film.history, film.scene
+    with VideoWriter(
+        output,
+        width=plan.size[0],
+        height=plan.size[1],
+        fps=plan.fps,
+        metadata={"mocgen": record},
+        overwrite=overwrite,
+        source=clip.path if clip else None,
+    ) as writer:
+        if clip:
+            film.on_event(Writing(shot=0, shots=len(scene.shots)))
+            writer.copy_source()
+        copied = writer.frames_written
+        shots = (*history.shots, *_write_shots(film, writer))
+        writer.attach(pack_history(shots, scene.prompt or history.prompt, film.model))
+    return copied, writer.frames_written, shots
+
+
+def _write_shots(film: Film, writer: VideoWriter) -> list[PastShot]:
     """Write each shot as soon as it is done; returns what is remembered of them."""
     past: list[PastShot] = []
     ends = shot_ends(film.plan)
     begin = 0
     for shot in film.shots():
-        on_event(Writing(shot=shot.number + 1, shots=len(film.scene.shots)))
+        film.on_event(Writing(shot=shot.number + 1, shots=len(film.scene.shots)))
         pixels = resample_frames(shot.pixels.numpy(), size=film.plan.size)
         count = ends[shot.number] - begin
         writer.write(pixels[hold(len(pixels), count)])

@@ -78,7 +78,10 @@ def carry_out(
         on_event=on_event,
         recorder=make_recorder(model) if make_recorder else None,
     )
-    record = _record(scene, settings, model, clip, context_seconds)
+    made = dataclasses.replace(  # with the defaults that were taken, so that it can be made again
+        settings, steps=plan.steps, guidance=plan.guidance, top_k=plan.routing.top_k
+    )
+    record = _record(scene, made, model, clip, context_seconds)
     copied, frames, shots = _write(film, output, clip, record, overwrite=overwrite)
     result = Result(
         output=output,

@@ -14,7 +14,7 @@ def noise_levels(steps: int, *, shift: float = 1.0) -> Tensor:
     """Increasing levels from 0 to 1, (steps + 1,). shift > 1 spends more steps near the noise.
 
     t = u / (u + shift·(1 − u)) for u uniform: the time shift of Esser et al., arXiv 2403.03206,
-    §5.3.2, written for t = 1 clean.
+    written for t = 1 clean.
     """
     u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     return (u / (u + shift * (1 - u))).float()
@@ -41,7 +41,7 @@ def second_order_step(
 ) -> Tensor:
     """Like `euler_step`, with the prediction extrapolated from the step before (levels t_before → t).
 
-    In λ = log(t / (1 − t)) this is DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, alg. 2) for
+    In λ = log(t / (1 − t)) this is DPM-Solver++(2M) (Lu et al., arXiv 2211.01095) for
     α = t, σ = 1 − t; the first step (t = 0, no `previous`) and the last (t_next = 1) are of first order.
     """
     if previous is None or t_before <= 0 or t_next >= 1:

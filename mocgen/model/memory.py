@@ -64,7 +64,7 @@ class ContextMemory:
         """The past and the current shots' k and v, (1, n, H, D) each, as one sequence.
 
         With more remembered shots than `reach`, an outer loop picks those whose mean key scores highest
-        with the mean query of the current shots (algorithm of Cai et al., §3.3, per layer); None: all.
+        with the mean query of the current shots (the outer loop of Cai et al., arXiv 2508.21058, here per layer); None: all.
         The global prompt is always recalled.
         """
         self._current[layer] = (k, v)

@@ -11,7 +11,7 @@ def rope_angles(positions: Tensor, axes: tuple[int, ...], *, theta: float = 100.
 
     positions: (L, A), one coordinate per axis. axes: the number of head dimensions that each axis
     turns (even). Angle of pair i of an axis with d dimensions: position · theta^(−2i/d)
-    (Su et al., arXiv 2104.09864, eq. 15). Returns (L, sum(axes) / 2), fp32.
+    (Su et al., arXiv 2104.09864). Returns (L, sum(axes) / 2), fp32.
     """
     parts = []
     for axis, dims in enumerate(axes):

@@ -64,7 +64,8 @@ class ContextMemory:
         """The past and the current shots' k and v, (1, n, H, D) each, as one sequence.
 
         With more remembered shots than `reach`, an outer loop picks those whose mean key scores highest
-        with the mean query of the current shots (the outer loop of Cai et al., arXiv 2508.21058, here per layer); None: all.
+        with the mean query of the current shots (the outer loop of Cai et al., arXiv 2508.21058, here
+        per layer); None: all.
         The global prompt is always recalled.
         """
         self._current[layer] = (k, v)

@@ -1,14 +1,13 @@
-"""Cut the (batch item, head) pairs of a problem into blocks; work on them in as many threads as torch uses.
+"""Cut the heads of a problem into blocks; work on them in as many threads as torch uses.
 
 Threads over heads, with few threads within each, beat threads within one head's small operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,58 +15,57 @@ from torch import Tensor
 from mocgen_kernels.selection import Selection
 
 _VISITORS_PER_CALL = 1024
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadBlock:
-    """Pairs begin … end − 1 of the B · H (batch item, head) pairs."""
+    """Heads begin … end − 1 of one batch item."""
 
+    batch: int
     begin: int
     end: int
-    heads: int  # H
-    words: Tensor  # (h, Lq, W) int32
 
-    def take(self, x: Tensor) -> Tensor:
-        """The block's part of (B, L, H, D), contiguous: (h, L, D)."""
-        pairs = [divmod(pair, self.heads) for pair in range(self.begin, self.end)]
-        return torch.stack([x[batch, :, head] for batch, head in pairs])
+    @property
+    def heads(self) -> int:
+        """Number of heads, h."""
+        return self.end - self.begin
 
-    def put(self, whole: Tensor, part: Tensor) -> None:
-        """Write a block's (h, L, D) into (B, L, H, D)."""
-        for index, pair in enumerate(range(self.begin, self.end)):
-            whole[pair // self.heads, :, pair % self.heads] = part[index]
+    def of(self, x: Tensor) -> Tensor:
+        """The block's part of (B, L, H, …), a view: (1, h, L, …)."""
+        return x[self.batch : self.batch + 1, :, self.begin : self.end].transpose(1, 2)
 
 
 def head_blocks(selection: Selection) -> list[HeadBlock]:
     """Blocks of as many heads as it takes to give a context enough visitors, but one block per thread."""
-    assert selection.words is not None
-    pairs = selection.batch * selection.heads
     visitors = selection.query_length * selection.budget / selection.layout.count
     wanted = max(1, round(_VISITORS_PER_CALL / max(visitors, 1.0)))
-    size = min(wanted, -(-pairs // torch.get_num_threads()))
-    words = selection.words.flatten(0, 1)  # (B·H, Lq, W)
+    pairs = selection.batch * selection.heads
+    size = min(wanted, selection.heads, -(-pairs // torch.get_num_threads()))
     return [
-        HeadBlock(begin=b, end=min(b + size, pairs), heads=selection.heads, words=words[b : b + size])
-        for b in range(0, pairs, size)
+        HeadBlock(batch=batch, begin=begin, end=min(begin + size, selection.heads))
+        for batch in range(selection.batch)
+        for begin in range(0, selection.heads, size)
     ]
 
 
-def map_blocks(blocks: Sequence[HeadBlock], work: Callable[[HeadBlock], _Result]) -> Iterator[_Result]:
-    """The results of `work`, block by block, computed without gradients."""
+def for_each_block(blocks: Sequence[HeadBlock], work: Callable[[HeadBlock], None]) -> None:
+    """Run `work` on every block, without gradients."""
+    inference = torch.is_inference_mode_enabled()  # a setting of each thread
 
-    def run(block: HeadBlock) -> _Result:
-        with torch.no_grad():
-            return work(block)
+    def run(block: HeadBlock) -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            work(block)
 
     threads = torch.get_num_threads()
     workers = min(threads, len(blocks))
     if workers == 1:
-        yield from map(run, blocks)
+        for block in blocks:
+            run(block)
         return
     try:
         share = max(1, threads // workers)
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-            yield from pool.map(run, blocks)
+            for _ in pool.map(run, blocks):
+                pass
     finally:
         torch.set_num_threads(threads)  # torch hands the latest setting to threads that start later

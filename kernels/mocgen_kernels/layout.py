@@ -106,6 +106,12 @@ class ContextLayout:
         return _token_contexts(self, torch.device(device))
 
 
+def piece_of(length: int, piece: int, pieces: int) -> slice:
+    """Tokens of one of `pieces` equal parts of a context: from ⌊piece · length / pieces⌋ on, one at least."""
+    begin = piece * length // pieces
+    return slice(begin, max(begin + 1, (piece + 1) * length // pieces))
+
+
 @lru_cache(maxsize=16)
 def _token_contexts(layout: ContextLayout, device: torch.device) -> Tensor:
     lengths = torch.tensor(layout.lengths)

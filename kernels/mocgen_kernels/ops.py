@@ -26,6 +26,9 @@ def route(
     causal: bool = True,
     policy: Policy = "moc",
     text_anchors: TextAnchors = "own",
+    local_window: int | None = None,
+    top_p: float = 1.0,
+    sub_descriptors: int = 1,
     drop_off: float = 0.0,
     drop_in: float = 0.0,
     generator: torch.Generator | int | None = None,
@@ -45,13 +48,18 @@ def route(
             every earlier shot, without a budget; "random": top_k random candidates.
         text_anchors: "own": captions other than the global prompt and the own one must be routed to; "all":
             every earlier caption is an anchor.
+        local_window: None: the whole own shot is an anchor. w: of the own shot only its captions, the own
+            context and w contexts on either side; the rest of it must be routed to, in both directions.
+        top_p: stop before top_k once the routed contexts hold this share of the softmax of all candidates'
+            scores / sqrt(D). 1: off. For policy "moc".
+        sub_descriptors: r descriptors per context, one for each of r equal pieces; the highest score counts.
         drop_off: share p_max; ⌊p · routed⌋ random routed contexts are dropped, p ~ U(0, p_max). For training.
         drop_in: mean of the Poisson number of random candidates that are added. For training.
         generator: source of randomness: a seed, a generator on the CPU, or None for torch's default one.
-        descriptors: mean keys (B, C, H, D) where they are at hand; else they are pooled from k.
+        descriptors: mean keys (B, C · r, H, D) where they are at hand; else they are pooled from k.
         backend: "auto" and "cpu" score in chunks, "reference" all at once; "triton" in one
-            kernel where policy "moc" scores up to 1024 contexts of up to 128 dimensions without drop-off and
-            drop-in, else in chunks. Equal results, but for scores that differ by rounding alone.
+            kernel where policy "moc" scores up to 1024 contexts of up to 128 dimensions without drop-off,
+            drop-in and top_p, else in chunks. Equal results, but for scores that differ by rounding alone.
 
     Raises:
         ValueError: shapes, devices, dtypes or options that do not fit.
@@ -62,6 +70,9 @@ def route(
         causal=causal,
         policy=policy,
         text_anchors=text_anchors,
+        local_window=local_window,
+        top_p=top_p,
+        sub_descriptors=sub_descriptors,
         drop_off=drop_off,
         drop_in=drop_in,
     )
@@ -72,7 +83,7 @@ def route(
         _check_shape("k", k, q.shape[0], layout.length, q)
     if descriptors is not None:
         descriptors = _broadcast(descriptors, q)
-        _check_shape("descriptors", descriptors, q.shape[0], layout.count, q)
+        _check_shape("descriptors", descriptors, q.shape[0], layout.count * sub_descriptors, q)
     if backend == "reference":
         return reference.route_by(q, k, layout, routing, generator, descriptors)
     if backend == "triton":
@@ -146,6 +157,9 @@ def moc_attention(
     causal: bool = True,
     policy: Policy = "moc",
     text_anchors: TextAnchors = "own",
+    local_window: int | None = None,
+    top_p: float = 1.0,
+    sub_descriptors: int = 1,
     drop_off: float = 0.0,
     drop_in: float = 0.0,
     generator: torch.Generator | int | None = None,
@@ -161,6 +175,9 @@ def moc_attention(
         causal=causal,
         policy=policy,
         text_anchors=text_anchors,
+        local_window=local_window,
+        top_p=top_p,
+        sub_descriptors=sub_descriptors,
         drop_off=drop_off,
         drop_in=drop_in,
         generator=generator,

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.layout import ContextLayout, piece_of
 from mocgen_kernels.noise import Stream, random_ranks, random_rows, resolve_seed
 from mocgen_kernels.perturb import drop_off_drop_in
-from mocgen_kernels.rules import QueryGroup, Routing, query_groups, static_table
+from mocgen_kernels.rules import Routing, candidate_table, query_groups, static_table
 from mocgen_kernels.selection import Selection, pack_bits, words_for
+from mocgen_kernels.top_k import best
 
-_CHUNK_ELEMENTS = 1 << 22
+_CHUNK_ELEMENTS = 1 << 20
 
 
-def pool_descriptors(k: Tensor, layout: ContextLayout) -> Tensor:
-    """Mean key of every context: (B, L, H, D) → (B, C, H, D) fp32. Neighbours of equal length in one pass."""
+def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int = 1) -> Tensor:
+    """Mean key of every context, or of r equal pieces of each: (B, L, H, D) → (B, C · r, H, D) fp32.
+
+    Piece j of n tokens begins at token ⌊j · n / r⌋ and has one token at least; so pieces of a context of
+    less than r tokens repeat. Neighbours of equal length are pooled in one pass.
+    """
     batch, _, heads, dim = k.shape
-    out = torch.empty(batch, layout.count, heads, dim, dtype=torch.float32, device=k.device)
+    shape = (batch, layout.count, sub_descriptors, heads, dim)
+    out = torch.empty(shape, dtype=torch.float32, device=k.device)
     context = 0
     for length, run in groupby(layout.lengths):
         count, start = len(list(run)), layout.offsets[context]
         keys = k.detach()[:, start : start + count * length].unflatten(1, (count, length))
-        torch.mean(keys, dim=2, dtype=torch.float32, out=out[:, context : context + count])
+        for piece in range(sub_descriptors):
+            tokens = piece_of(length, piece, sub_descriptors)
+            means = out[:, context : context + count, piece]
+            torch.mean(keys[:, :, tokens], dim=2, dtype=torch.float32, out=means)
         context += count
-    return out
+    return out.flatten(1, 2)
 
 
 def route_by(
@@ -47,7 +57,7 @@ def route_by(
         if table is None and routing.policy == "moc" and means is None:
             if k is None:
                 raise ValueError("route needs keys or descriptors")
-            means = pool_descriptors(k, layout)
+            means = pool_descriptors(k, layout, sub_descriptors=routing.sub_descriptors)
         chooser = _Chooser(
             layout=layout,
             routing=routing,
@@ -57,16 +67,12 @@ def route_by(
             query_length=query_length,
         )
         words = chooser.words(q)
-        table = None
     return Selection(
         layout=layout,
-        causal=routing.causal,
-        text_anchors=routing.text_anchors,
+        routing=routing,
         batch=batch,
         heads=heads,
         query_length=query_length,
-        budget=routing.budget(layout.count),
-        table=table,
         words=words,
     )
 
@@ -75,8 +81,18 @@ def _perturbed(table: Tensor, layout: ContextLayout, first: int, routing: Routin
     """Whether drop-off or drop-in can change a static choice."""
     if int(routing.drop_off * int(table.sum(dim=1).max())) > 0:
         return True
-    groups = query_groups(layout, first, routing.text_anchors, routing.causal)
+    groups = query_groups(layout, first, routing)
     return routing.drop_in > 0 and any(len(g.candidates) > int(table[g.first].sum()) for g in groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chunk:
+    """Neighbouring queries that are scored together, against the candidates of any of them."""
+
+    start: int  # first query
+    stop: int  # one past the last
+    candidates: Tensor  # (n,) contexts
+    allowed: Tensor  # (n, Q) bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,62 +101,76 @@ class _Chooser:
 
     layout: ContextLayout
     routing: Routing
-    means: Tensor | None  # (B, C, H, D) fp32
+    means: Tensor | None  # (B, C · r, H, D) fp32
     table: Tensor | None  # (Cq, C) bool: the choice, where it is static
     seed: int
     query_length: int
 
+    @property
+    def first(self) -> int:
+        """Context of the first query."""
+        return self.layout.first_query_context(self.query_length)
+
     def words(self, q: Tensor) -> Tensor:
         """Bits of the routed contexts: q (B, Lq, H, D) → (B, H, Lq, W) int32."""
         batch, query_length, heads = q.shape[:3]
-        layout, routing = self.layout, self.routing
-        shape = (batch, heads, query_length, words_for(layout.count))
+        shape = (batch, heads, query_length, words_for(self.layout.count))
         words = torch.zeros(shape, dtype=torch.int32, device=q.device)
-        first = layout.first_query_context(query_length)
-        for group in query_groups(layout, first, routing.text_anchors, routing.causal):
-            if not group.candidates:
-                continue
-            step = max(1, _CHUNK_ELEMENTS // (batch * heads * len(group.candidates)))
-            for start in range(group.start, group.stop, step):
-                stop = min(start + step, group.stop)
-                words[:, :, start:stop] = self.chunk(q[:, start:stop], group, start)
+        for chunk in self.chunks(max(1, _CHUNK_ELEMENTS // (batch * heads)), q.device):
+            words[:, :, chunk.start : chunk.stop] = self.bits(q[:, chunk.start : chunk.stop], chunk)
         return words
 
-    def chunk(self, q: Tensor, group: QueryGroup, start: int) -> Tensor:
-        """Bits for the queries q (B, Q, H, D), the first of which is query `start`: (B, H, Q, W) int32."""
-        batch, length, heads = q.shape[:3]
-        candidates = torch.tensor(group.candidates, device=q.device)  # (n,)
-        begin = self.layout.length - self.query_length + start
-        positions = torch.arange(begin, begin + length, device=q.device)
-        routed = self.choose(q, group, candidates, positions)  # (B, H, Q, n)
-        if self.routing.perturbs:
-            allowed = torch.ones_like(candidates, dtype=torch.bool)
-            routed = drop_off_drop_in(routed, allowed, self.routing, self.seed, positions, candidates)
-        bits = routed.new_zeros(batch, heads, length, self.layout.count)
-        bits[..., candidates] = routed
-        return pack_bits(bits)
+    def chunks(self, elements: int, device: torch.device) -> Iterator[_Chunk]:
+        """Chunks of about `elements` pairs of query and candidate. Queries without candidates are left out."""
+        table = candidate_table(self.layout, self.first, self.routing)  # (Cq, C)
+        contexts = self.layout.token_contexts()[-self.query_length :] - self.first  # (Lq,)
+        groups = query_groups(self.layout, self.first, self.routing)
+        step = max(1, elements // max(1, len(groups[-1].candidates)))
+        for many, run in groupby(groups, key=lambda group: len(group.candidates) > self.routing.top_k):
+            begin, *_, end = [bound for group in run for bound in (group.start, group.stop)]
+            for start in range(begin, end, step):
+                stop = min(start + step, end)
+                rows = table[contexts[start:stop]]  # (Q, C)
+                candidates = rows.any(dim=0).nonzero().flatten()
+                if len(candidates) == 0:
+                    continue
+                allowed = rows[:, candidates].t().contiguous()
+                yield _Chunk(
+                    start=start, stop=stop, candidates=candidates.to(device), allowed=allowed.to(device)
+                )
 
-    def choose(self, q: Tensor, group: QueryGroup, candidates: Tensor, positions: Tensor) -> Tensor:
-        """Routed ones among the candidates, before drop-off and drop-in: (B, H, Q, n) bool."""
+    def bits(self, q: Tensor, chunk: _Chunk) -> Tensor:
+        """Bits for the queries q (B, Q, H, D) of a chunk: (B, H, Q, W) int32."""
         batch, length, heads = q.shape[:3]
+        begin = self.layout.length - self.query_length + chunk.start
+        positions = torch.arange(begin, begin + length, device=q.device)
+        routed = self.choose(q, chunk, positions)  # (B, H, n, Q)
+        if self.routing.perturbs:
+            routed = drop_off_drop_in(
+                routed.transpose(2, 3), chunk.allowed.t(), self.routing, self.seed, positions, chunk.candidates
+            ).transpose(2, 3)
+        bits = routed.new_zeros(batch, heads, self.layout.count, length)
+        return pack_bits(bits.index_copy_(2, chunk.candidates, routed).transpose(2, 3))
+
+    def choose(self, q: Tensor, chunk: _Chunk, positions: Tensor) -> Tensor:
+        """Routed ones among the candidates, before drop-off and drop-in: (B, H, n, Q) bool."""
+        batch, length, heads = q.shape[:3]
+        shape = (batch, heads, *chunk.allowed.shape)
         if self.table is not None:
-            static = self.table[group.first, candidates.cpu()].to(q.device)
-            return static.expand(batch, heads, length, -1)
-        if len(candidates) <= self.routing.top_k:
-            return candidates.new_ones(batch, heads, length, len(candidates), dtype=torch.bool)
+            rows = self.layout.token_contexts()[positions.cpu()] - self.first  # (Q,)
+            return self.table[rows][:, chunk.candidates.cpu()].t().to(q.device).expand(shape)
         if self.routing.policy == "random":
             rows = random_rows(self.seed, Stream.POLICY, batch, heads, positions)
-            return best(random_ranks(rows, candidates), self.routing.top_k)
-        assert self.means is not None
+            ranks = random_ranks(rows, chunk.candidates).transpose(2, 3)  # (B, H, n, Q)
+            return best(ranks, chunk.allowed, self.routing.top_k)
         with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
-            means = self.means[:, candidates].permute(0, 2, 3, 1)  # (B, H, D, n)
-            return best(q.float().transpose(1, 2) @ means, self.routing.top_k)
+            scores = self.scores(q, chunk.candidates)
+            return best(scores, chunk.allowed, self.routing.top_k, q.shape[-1] ** -0.5, self.routing.top_p)
 
-
-def best(scores: Tensor, top_k: int) -> Tensor:
-    """The top_k < n highest of every row, the lower index among equals: (..., n) → (..., n) bool."""
-    values, index = scores.topk(top_k + 1, dim=-1)
-    if (values[..., -2:-1] == values[..., -1:]).any():
-        index = scores.argsort(dim=-1, descending=True, stable=True)
-    chosen = torch.zeros_like(scores, dtype=torch.bool)
-    return chosen.scatter_(-1, index[..., :top_k], True)
+    def scores(self, q: Tensor, candidates: Tensor) -> Tensor:
+        """The highest product of q (B, Q, H, D) with a candidate's descriptors: (B, H, n, Q) fp32."""
+        assert self.means is not None
+        pieces = self.routing.sub_descriptors
+        means = self.means.unflatten(1, (-1, pieces))[:, candidates].permute(0, 3, 2, 1, 4)  # (B, H, r, n, D)
+        scores = means @ q.float().permute(0, 2, 3, 1)[:, :, None]  # (B, H, r, n, Q)
+        return scores[:, :, 0] if pieces == 1 else scores.amax(dim=2)

@@ -5,6 +5,10 @@ alike, in both directions. A query of the global prompt has only its own context
 every text context that precedes the query's context is an anchor too. What is not an anchor is a candidate
 for routing; under causal routing only if it precedes the query's context, which makes the graph of shots a
 DAG.
+
+With `local_window=w` the own shot is routed to like the past: anchors are then the global prompt, the own
+shot's captions, the query's own context and w contexts of the own shot on either side. The rest of the own
+shot, which is denoised as a whole, is a candidate in both directions, under causal routing too.
 """
 
 from __future__ import annotations
@@ -34,6 +38,9 @@ class Routing:
     causal: bool = True
     policy: Policy = "moc"
     text_anchors: TextAnchors = "own"
+    local_window: int | None = None
+    top_p: float = 1.0
+    sub_descriptors: int = 1
     drop_off: float = 0.0
     drop_in: float = 0.0
 
@@ -60,6 +67,12 @@ class Routing:
             raise ValueError(f"policy must be one of {', '.join(get_args(Policy))}; got {self.policy!r}")
         if self.text_anchors not in get_args(TextAnchors):
             raise ValueError(f"text_anchors must be 'own' or 'all'; got {self.text_anchors!r}")
+        if self.local_window is not None and self.local_window < 0:
+            raise ValueError(f"local_window must be at least 0 contexts, or None; got {self.local_window}")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p is a share above 0 and up to 1; got {self.top_p}")
+        if self.sub_descriptors < 1:
+            raise ValueError(f"sub_descriptors must be at least 1; got {self.sub_descriptors}")
         if not 0.0 <= self.drop_off <= 1.0:
             raise ValueError(f"drop_off is a share between 0 and 1; got {self.drop_off}")
         if self.drop_in < 0.0:
@@ -67,32 +80,36 @@ class Routing:
 
 
 @lru_cache(maxsize=16)
-def anchor_table(layout: ContextLayout, first: int, text_anchors: TextAnchors) -> Tensor:
+def anchor_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor:
     """Anchors of every query context from `first` on: (C - first, C) bool on the CPU. Do not write to it."""
     shots = torch.tensor(layout.shots)  # (C,)
+    text = torch.tensor([kind is Kind.TEXT for kind in layout.kinds])  # (C,)
     index = torch.arange(layout.count)
     own, own_shot = index[first:, None], shots[first:, None]  # (Cq, 1)
-    of_shot = (shots == own_shot) | (shots == GLOBAL_SHOT)
-    anchors = torch.where(own_shot == GLOBAL_SHOT, index == own, of_shot)  # (Cq, C)
-    if text_anchors == "all":
-        text = torch.tensor([kind is Kind.TEXT for kind in layout.kinds])  # (C,)
-        anchors = anchors | (text & (index < own))
+    near = shots == own_shot  # (Cq, C)
+    if routing.local_window is not None:
+        near &= text | ((index - own).abs() <= routing.local_window)
+    near |= shots == GLOBAL_SHOT
+    anchors = torch.where(own_shot == GLOBAL_SHOT, index == own, near)
+    if routing.text_anchors == "all":
+        anchors |= text & (index < own)
     return anchors
 
 
 @lru_cache(maxsize=16)
-def candidate_table(layout: ContextLayout, first: int, text_anchors: TextAnchors, causal: bool) -> Tensor:
+def candidate_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor:
     """Contexts that may be routed to: (C - first, C) bool on the CPU. Do not write to it."""
-    candidates = ~anchor_table(layout, first, text_anchors)
-    if causal:
-        index = torch.arange(layout.count)
-        candidates = candidates & (index < index[first:, None])
+    candidates = ~anchor_table(layout, first, routing)
+    if routing.causal:
+        index, shots = torch.arange(layout.count), torch.tensor(layout.shots)
+        own_shot = (shots == shots[first:, None]) & (shots != GLOBAL_SHOT)
+        candidates &= (index < index[first:, None]) | own_shot
     return candidates
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueryGroup:
-    """Consecutive query contexts with the same anchors and the same candidates: in practice a shot."""
+    """Consecutive query contexts with the same anchors and the same candidates, as a rule a shot."""
 
     start: int  # first query token, counted from the first query
     stop: int  # one past the last query token
@@ -102,12 +119,10 @@ class QueryGroup:
 
 
 @lru_cache(maxsize=16)
-def query_groups(
-    layout: ContextLayout, first: int, text_anchors: TextAnchors, causal: bool
-) -> tuple[QueryGroup, ...]:
+def query_groups(layout: ContextLayout, first: int, routing: Routing) -> tuple[QueryGroup, ...]:
     """Cut the queries from context `first` on into groups with equal rules."""
-    anchors = anchor_table(layout, first, text_anchors)
-    candidates = candidate_table(layout, first, text_anchors, causal)
+    anchors = anchor_table(layout, first, routing)
+    candidates = candidate_table(layout, first, routing)
     groups = []
     for begin, end in runs_of_equal_rows(torch.cat([anchors, candidates], dim=1)):
         tokens = layout.query_span(first, begin, end)
@@ -134,14 +149,15 @@ def static_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor 
     """Routed contexts where they do not depend on the tokens: (C - first, C) bool on the CPU, else None.
 
     True of the policies dense, window and first-frame, and of the others when no query has more than top_k
-    candidates. Drop-off and drop-in are not applied here.
+    candidates and top_p is off. Drop-off and drop-in are not applied here.
     """
-    candidates = candidate_table(layout, first, routing.text_anchors, routing.causal)
+    candidates = candidate_table(layout, first, routing)
     if routing.policy == "window":
         return _window(layout, candidates, first, routing.top_k)
     if routing.policy == "first-frame":
         return _first_frame(layout, candidates, first)
-    if routing.policy == "dense" or int(candidates.sum(dim=1).max()) <= routing.top_k:
+    bounded = routing.policy == "moc" and routing.top_p < 1
+    if routing.policy == "dense" or (not bounded and int(candidates.sum(dim=1).max()) <= routing.top_k):
         return candidates
     return None
 

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.rules import QueryGroup, TextAnchors, anchor_table, candidate_table, query_groups
+from mocgen_kernels.rules import (
+    QueryGroup,
+    Routing,
+    anchor_table,
+    candidate_table,
+    query_groups,
+    static_table,
+)
 
 WORD_BITS = 32
 _CHUNK_ELEMENTS = 1 << 22
@@ -22,11 +29,14 @@ def words_for(count: int) -> int:
 
 
 def pack_bits(bits: Tensor) -> Tensor:
-    """(..., C) bool → (..., W) int32; bit c % 32 of word c // 32 is context c."""
+    """(..., C) bool → (..., W) int32; bit c % 32 of word c // 32 is context c.
+
+    Eight bools at a time: their bytes b₀ … b₇ are one integer, and the factor moves every bᵢ to bit 56 + i.
+    """
     count = bits.shape[-1]
-    padded = torch.nn.functional.pad(bits, (0, words_for(count) * WORD_BITS - count))
-    weights = 1 << torch.arange(WORD_BITS, dtype=torch.int32, device=bits.device)
-    return (padded.unflatten(-1, (-1, WORD_BITS)) * weights).sum(dim=-1, dtype=torch.int32)
+    padded = torch.nn.functional.pad(bits, (0, words_for(count) * WORD_BITS - count)).contiguous()
+    top_bytes = padded.view(torch.int64).mul(0x0102040810204080).bitwise_right_shift_(56)
+    return top_bytes.to(torch.uint8).view(torch.int32)
 
 
 def unpack_bits(words: Tensor, count: int) -> Tensor:
@@ -39,24 +49,27 @@ def unpack_bits(words: Tensor, count: int) -> Tensor:
 class Selection:
     """Anchors (by rule) and routed contexts (by choice) of Lq queries.
 
-    Exactly one of `table` and `words` is set: `table` where the choice is the same for every token of a
-    query context, every head and batch item; `words`, one bit per context, where it is not.
     Cq is the number of query contexts, C of all contexts, W = ceil(C / 32).
     """
 
     layout: ContextLayout
-    causal: bool
-    text_anchors: TextAnchors
+    routing: Routing
     batch: int
     heads: int
     query_length: int
-    budget: float  # routed contexts per query that were asked for; candidates may be fewer
-    table: Tensor | None = None  # (Cq, C) bool, on the CPU
-    words: Tensor | None = None  # (B, H, Lq, W) int32, on the device of the queries
+    words: Tensor | None  # (B, H, Lq, W) int32, one bit per context, with the queries; None: see `table`
 
-    def __post_init__(self) -> None:
-        if (self.table is None) == (self.words is None):
-            raise ValueError("a selection holds either a table or words")
+    @property
+    def table(self) -> Tensor | None:
+        """The choice where tokens, heads and batch items have no say: (Cq, C) bool, on the CPU; else None."""
+        if self.words is not None:
+            return None
+        return static_table(self.layout, self.first_query_context, self.routing)
+
+    @property
+    def budget(self) -> float:
+        """Routed contexts per query that were asked for; candidates may be fewer."""
+        return self.routing.budget(self.layout.count)
 
     @property
     def first_query_context(self) -> int:
@@ -66,17 +79,17 @@ class Selection:
     @property
     def anchor_table(self) -> Tensor:
         """Anchors of every query context: (Cq, C) bool, on the CPU."""
-        return anchor_table(self.layout, self.first_query_context, self.text_anchors)
+        return anchor_table(self.layout, self.first_query_context, self.routing)
 
     @property
     def candidate_table(self) -> Tensor:
         """Contexts that every query context may be routed to: (Cq, C) bool, on the CPU."""
-        return candidate_table(self.layout, self.first_query_context, self.text_anchors, self.causal)
+        return candidate_table(self.layout, self.first_query_context, self.routing)
 
     @property
     def groups(self) -> tuple[QueryGroup, ...]:
         """Runs of queries that share anchors and candidates."""
-        return query_groups(self.layout, self.first_query_context, self.text_anchors, self.causal)
+        return query_groups(self.layout, self.first_query_context, self.routing)
 
     def anchors(self) -> Tensor:
         """Anchors of every query: (Lq, C) bool."""
@@ -88,6 +101,11 @@ class Selection:
             return unpack_bits(self.words, self.layout.count)
         assert self.table is not None
         return self._per_query(self.table).expand(self.batch, self.heads, -1, -1)
+
+    def skipped(self) -> Tensor:
+        """Candidates that a query is not routed to: (B, H, Lq, C) bool."""
+        routed = self.routed()
+        return self._per_query(self.candidate_table).to(routed.device) & ~routed
 
     def dense_mask(self) -> Tensor:
         """Key tokens that every query attends to: (B, H, Lq, L) bool. For short sequences."""

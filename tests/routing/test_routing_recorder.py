@@ -8,6 +8,8 @@ import torch
 from mocgen.routing import RoutingRecorder
 from mocgen.routing.mass import context_mass
 from mocgen_kernels import ContextLayout, Kind, Selection, route
+from mocgen_kernels.rules import Routing
+from mocgen_kernels.selection import pack_bits
 
 TEXT, VIDEO = Kind.TEXT, Kind.VIDEO
 FIRST = ContextLayout(lengths=[1, 2], kinds=[TEXT, VIDEO], shots=[0, 0])
@@ -15,15 +17,15 @@ BOTH = ContextLayout(lengths=[1, 2, 1, 3], kinds=[TEXT, VIDEO, TEXT, VIDEO], sho
 
 
 def selection_of(layout: ContextLayout, query_length: int, table: list[list[int]]) -> Selection:
+    contexts = layout.token_contexts()[-query_length:] - layout.first_query_context(query_length)
+    rows = torch.tensor(table, dtype=torch.bool)[contexts]  # (Lq, C)
     return Selection(
         layout=layout,
-        causal=True,
-        text_anchors="own",
+        routing=Routing(top_k=1),
         batch=1,
         heads=1,
         query_length=query_length,
-        budget=1,
-        table=torch.tensor(table, dtype=torch.bool),
+        words=pack_bits(rows[None, None]),
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mocgen_kernels.grouped import context_spans
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.rules import TextAnchors, anchor_table, runs_of_equal_rows
+from mocgen_kernels.rules import Routing, anchor_table, runs_of_equal_rows, static_table
 from mocgen_kernels.selection import Selection
 
 
@@ -29,16 +29,25 @@ class DensePlan:
 def dense_plan(selection: Selection, rows: int, keys: int, device: torch.device) -> DensePlan:
     """The plan of the anchors, and of routed contexts where they are static; tiles of `rows` and `keys`."""
     layout, first = selection.layout, selection.first_query_context
-    if selection.table is None:
-        return _anchor_plan(layout, first, selection.text_anchors, rows, keys, device)
-    return _plan(layout, first, selection.anchor_table | selection.table, rows, keys, device)
+    return _plan_of(layout, first, selection.routing, selection.words is None, rows, keys, device)
 
 
 @lru_cache(maxsize=16)
-def _anchor_plan(
-    layout: ContextLayout, first: int, text_anchors: TextAnchors, rows: int, keys: int, device: torch.device
+def _plan_of(
+    layout: ContextLayout,
+    first: int,
+    routing: Routing,
+    static: bool,
+    rows: int,
+    keys: int,
+    device: torch.device,
 ) -> DensePlan:
-    return _plan(layout, first, anchor_table(layout, first, text_anchors), rows, keys, device)
+    seen = anchor_table(layout, first, routing)
+    if static:
+        table = static_table(layout, first, routing)
+        assert table is not None
+        seen = seen | table
+    return _plan(layout, first, seen, rows, keys, device)
 
 
 def _plan(

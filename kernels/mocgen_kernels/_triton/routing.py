@@ -21,7 +21,7 @@ from mocgen_kernels._triton.device import device_of
 from mocgen_kernels._triton.rows import load_tile, pair_base
 from mocgen_kernels._triton.tiling import MAX_DIM, padded_dim
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.rules import Routing, TextAnchors, query_groups, static_table
+from mocgen_kernels.rules import Routing, query_groups, static_table
 from mocgen_kernels.selection import Selection, words_for
 
 MAX_CONTEXTS = 1024  # scores of 16 queries must fit into the registers
@@ -52,20 +52,14 @@ def route_by(
         if k is None:
             raise ValueError("route needs keys or descriptors")
         with device_of(q):
-            means = pool_descriptors(k, layout)
-    if routing.perturbs or layout.count > MAX_CONTEXTS:
+            means = pool_descriptors(k, layout) if routing.sub_descriptors == 1 else None
+    covered = routing.sub_descriptors == 1 and routing.top_p == 1 and not routing.perturbs
+    if not covered or layout.count > MAX_CONTEXTS:
         return router.route_by(q, k, layout, routing, generator, means)
     with device_of(q):
         words = choose(q, means, layout, routing)
     return Selection(
-        layout=layout,
-        causal=routing.causal,
-        text_anchors=routing.text_anchors,
-        batch=batch,
-        heads=heads,
-        query_length=length,
-        budget=routing.budget(layout.count),
-        words=words,
+        layout=layout, routing=routing, batch=batch, heads=heads, query_length=length, words=words
     )
 
 
@@ -81,7 +75,7 @@ def choose(q: Tensor, means: Tensor, layout: ContextLayout, routing: Routing) ->
     padded = max(32, triton.next_power_of_2(layout.count))
     block = block_of(padded)
     first = layout.first_query_context(length)
-    rules = _rules(layout, first, routing.text_anchors, routing.causal, block, q.device)
+    rules = _rules(layout, first, routing, block, q.device)
     words = torch.empty(batch, heads, length, words_for(layout.count), dtype=torch.int32, device=q.device)
     choose_kernel[(len(rules.tiles), batch * heads)](
         q,
@@ -113,12 +107,11 @@ def block_of(padded: int) -> int:
 def _rules(
     layout: ContextLayout,
     first: int,
-    text_anchors: TextAnchors,
-    causal: bool,
+    routing: Routing,
     block: int,
     device: torch.device,
 ) -> _Rules:
-    groups = query_groups(layout, first, text_anchors, causal)
+    groups = query_groups(layout, first, routing)
     tiles = [
         (start, group.stop, index)
         for index, group in enumerate(groups)

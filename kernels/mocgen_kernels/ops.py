@@ -100,6 +100,7 @@ def routed_attention(
     layout: ContextLayout,
     selection: Selection,
     *,
+    compensate: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
     """Exact softmax attention of every query over its anchors and its routed contexts.
@@ -109,6 +110,8 @@ def routed_attention(
         k, v: keys and values (B, L, H, D); a batch of 1 is shared by all of q's.
         layout: the layout that the selection was made for.
         selection: what `route` returned.
+        compensate: a candidate of n tokens that was not chosen still contributes exp(q · k̄ / √D + log n) v̄,
+            with its mean key and mean value, to numerator and denominator of the softmax.
         backend: "reference": one dense mask; "cpu", and "triton" on CUDA for fp16, bf16 or fp32 and D ≤ 128:
             no work and no memory for pairs that are not attended; "auto": the cheaper of masks and "cpu",
             unmasked groups where the choice does not depend on the tokens. It does not take "triton" yet,
@@ -136,15 +139,17 @@ def routed_attention(
         raise ValueError(f"q, k and v need one dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
     with torch.autocast(device, enabled=False):
         if backend == "reference":
-            return reference.routed_attention(q, k, v, layout, selection)
+            return reference.routed_attention(q, k, v, layout, selection, compensate=compensate)
         if backend == "triton":
             _check_triton_attention(q)
+            if compensate:
+                raise NotImplementedError("backend='triton' does not compensate yet; use backend='auto'")
             from mocgen_kernels._triton import attention as triton_attention
 
             return triton_attention.routed_attention(q, k, v, selection)
         if backend == "cpu" or (device == "cpu" and not masking_is_cheaper(selection, q.shape[-1])):
-            return cpu.routed_attention(q, k, v, selection)
-        return grouped.grouped_attention(q, k, v, selection)
+            return cpu.routed_attention(q, k, v, selection, compensate=compensate)
+        return grouped.grouped_attention(q, k, v, selection, compensate=compensate)
 
 
 def moc_attention(
@@ -164,6 +169,7 @@ def moc_attention(
     drop_in: float = 0.0,
     generator: torch.Generator | int | None = None,
     descriptors: Tensor | None = None,
+    compensate: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
     """`route`, then `routed_attention`: (B, Lq, H, D)."""
@@ -184,7 +190,7 @@ def moc_attention(
         descriptors=descriptors,
         backend=backend,
     )
-    return routed_attention(q, k, v, layout, selection, backend=backend)
+    return routed_attention(q, k, v, layout, selection, compensate=compensate, backend=backend)
 
 
 def _check_backend(backend: Backend, q: Tensor) -> None:

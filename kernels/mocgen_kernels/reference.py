@@ -119,7 +119,7 @@ def best(scores: Tensor, candidates: Tensor, top_k: int) -> Tensor:
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """The fewest of every row, in falling order, whose softmax sums up to top_p at least: bool, same shape."""
+    """The fewest of every row, in falling order, whose softmax sums up to top_p: bool of the same shape."""
     order = logits.argsort(dim=-1, descending=True, stable=True)
     mass = logits.softmax(dim=-1).gather(-1, order)
     taken = mass.cumsum(dim=-1) - mass < top_p

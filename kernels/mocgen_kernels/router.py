@@ -121,12 +121,12 @@ class _Chooser:
         return words
 
     def chunks(self, elements: int, device: torch.device) -> Iterator[_Chunk]:
-        """Chunks of about `elements` pairs of query and candidate. Queries without candidates are left out."""
+        """Chunks of about `elements` pairs of query and candidate; not of queries without candidates."""
         table = candidate_table(self.layout, self.first, self.routing)  # (Cq, C)
         contexts = self.layout.token_contexts()[-self.query_length :] - self.first  # (Lq,)
         groups = query_groups(self.layout, self.first, self.routing)
         step = max(1, elements // max(1, len(groups[-1].candidates)))
-        for many, run in groupby(groups, key=lambda group: len(group.candidates) > self.routing.top_k):
+        for _, run in groupby(groups, key=lambda group: len(group.candidates) > self.routing.top_k):
             begin, *_, end = [bound for group in run for bound in (group.start, group.stop)]
             for start in range(begin, end, step):
                 stop = min(start + step, end)
@@ -146,15 +146,14 @@ class _Chooser:
         positions = torch.arange(begin, begin + length, device=q.device)
         routed = self.choose(q, chunk, positions)  # (B, H, n, Q)
         if self.routing.perturbs:
-            routed = drop_off_drop_in(
-                routed.transpose(2, 3), chunk.allowed.t(), self.routing, self.seed, positions, chunk.candidates
-            ).transpose(2, 3)
+            where = (self.routing, self.seed, positions, chunk.candidates)
+            routed = drop_off_drop_in(routed.transpose(2, 3), chunk.allowed.t(), *where).transpose(2, 3)
         bits = routed.new_zeros(batch, heads, self.layout.count, length)
         return pack_bits(bits.index_copy_(2, chunk.candidates, routed).transpose(2, 3))
 
     def choose(self, q: Tensor, chunk: _Chunk, positions: Tensor) -> Tensor:
         """Routed ones among the candidates, before drop-off and drop-in: (B, H, n, Q) bool."""
-        batch, length, heads = q.shape[:3]
+        batch, _, heads = q.shape[:3]
         shape = (batch, heads, *chunk.allowed.shape)
         if self.table is not None:
             rows = self.layout.token_contexts()[positions.cpu()] - self.first  # (Q,)

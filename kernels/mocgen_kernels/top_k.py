@@ -68,15 +68,16 @@ def _by_threshold(scores: Tensor, allowed: Tensor, top_k: int) -> tuple[Tensor, 
     low, high = torch.full_like(mean, -math.inf), torch.full_like(mean, math.inf)
     threshold = mean + z * spread
     everywhere = bool(allowed.all())
-    for step in range(_SEARCH_STEPS):
-        if step > 0:
-            low = torch.where(surplus > 0, threshold, low)
-            high = torch.where(surplus < 0, threshold, high)
-            newton = threshold + slope * surplus
-            inside = (newton > low) & (newton < high) | (surplus == 0)
-            threshold = torch.where(inside, newton, (low + high) / 2)
+    for step in range(1, _SEARCH_STEPS + 1):
         chosen = scores >= threshold[..., None, :]
         if not everywhere:
             chosen &= allowed
         surplus = chosen.sum(dim=-2, dtype=torch.int32) - top_k
+        if step == _SEARCH_STEPS:
+            break
+        low = torch.where(surplus > 0, threshold, low)
+        high = torch.where(surplus < 0, threshold, high)
+        newton = threshold + slope * surplus
+        inside = (newton > low) & (newton < high) | (surplus == 0)
+        threshold = torch.where(inside, newton, (low + high) / 2)
     return chosen, surplus != 0

@@ -48,14 +48,14 @@ def route_by(
     static = static_table(layout, layout.first_query_context(length), routing) is not None
     if static or routing.policy != "moc" or dim > MAX_DIM:
         return router.route_by(q, k, layout, routing, generator, means)
+    covered = routing.sub_descriptors == 1 and routing.top_p == 1 and not routing.perturbs
+    if not covered or layout.count > MAX_CONTEXTS:
+        return router.route_by(q, k, layout, routing, generator, means)
     if means is None:
         if k is None:
             raise ValueError("route needs keys or descriptors")
         with device_of(q):
-            means = pool_descriptors(k, layout) if routing.sub_descriptors == 1 else None
-    covered = routing.sub_descriptors == 1 and routing.top_p == 1 and not routing.perturbs
-    if not covered or layout.count > MAX_CONTEXTS:
-        return router.route_by(q, k, layout, routing, generator, means)
+            means = pool_descriptors(k, layout)
     with device_of(q):
         words = choose(q, means, layout, routing)
     return Selection(

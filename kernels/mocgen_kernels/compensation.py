@@ -1,0 +1,62 @@
+"""Skipped contexts as one softmax term each: mean key, mean value, weighted by length.
+
+For a query that skips a context of n tokens, exp(q · k̄ / √D + log n) v̄ stands for the sum over its tokens;
+this is exact where all keys of the context are equal (by convexity it is at most the true mass otherwise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from mocgen_kernels.blocks import HeadBlock
+from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.selection import Selection, unpack_bits
+
+_CHUNK_ELEMENTS = 1 << 19
+
+
+def context_means(x: Tensor, layout: ContextLayout) -> Tensor:
+    """Mean of every context, in the same dtype, differentiable: (B, L, H, D) → (B, C, H, D)."""
+    parts, context = [], 0
+    for length, run in groupby(layout.lengths):
+        count, start = len(list(run)), layout.offsets[context]
+        tokens = x[:, start : start + count * length].unflatten(1, (count, length))
+        parts.append(tokens.mean(dim=2, dtype=torch.promote_types(x.dtype, torch.float32)))
+        context += count
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(x.dtype)
+
+
+def log_lengths(layout: ContextLayout) -> Tensor:
+    """log n of every context: (C,) fp32, on the CPU."""
+    return torch.tensor(layout.lengths, dtype=torch.float32).log()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summaries:
+    """What some queries of a block of heads see of the contexts that they skip."""
+
+    start: int  # first query
+    stop: int  # one past the last
+    bias: Tensor  # (1, h, Q, C): log n where skipped, else −inf
+    nothing: Tensor  # (1, h, Q) bool: no context is skipped
+
+
+def summaries(block: HeadBlock, selection: Selection, dtype: torch.dtype) -> Iterator[Summaries]:
+    """All queries of the block, some at a time; for a selection that depends on tokens, on the CPU."""
+    assert selection.words is not None
+    layout, first = selection.layout, selection.first_query_context
+    lengths = log_lengths(layout).to(dtype)
+    contexts = layout.token_contexts()[-selection.query_length :] - first  # (Lq,)
+    words = selection.words[block.batch : block.batch + 1, block.begin : block.end]  # (1, h, Lq, W)
+    step = max(1, _CHUNK_ELEMENTS // (block.heads * layout.count))
+    for start in range(0, selection.query_length, step):
+        stop = min(start + step, selection.query_length)
+        skipped = ~unpack_bits(words[:, :, start:stop], layout.count)  # (1, h, Q, C)
+        skipped &= selection.candidate_table[contexts[start:stop]]
+        bias = torch.where(skipped, lengths, -torch.inf)
+        yield Summaries(start=start, stop=stop, bias=bias, nothing=~skipped.any(dim=-1))

@@ -1,4 +1,4 @@
-"""Cut the heads of a problem into blocks; work on them in as many threads as torch uses.
+"""Cut a problem into blocks of heads and chunks of queries; work on blocks in as many threads as torch uses.
 
 Threads over heads, with few threads within each, beat threads within one head's small operations.
 """
@@ -14,16 +14,18 @@ from torch import Tensor
 
 from mocgen_kernels.selection import Selection
 
-_VISITORS_PER_CALL = 1024
+_VISITORS_PER_CALL = 1024  # fewer do not outweigh the cost of a call
+_ROWS_PER_CHUNK = 8192  # more leave the caches and their translation buffers
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadBlock:
-    """Heads begin … end − 1 of one batch item."""
+    """Heads begin … end − 1 of one batch item, their queries in chunks of `step`."""
 
     batch: int
     begin: int
     end: int
+    step: int
 
     @property
     def heads(self) -> int:
@@ -34,15 +36,20 @@ class HeadBlock:
         """The block's part of (B, L, H, …), a view: (1, h, L, …)."""
         return x[self.batch : self.batch + 1, :, self.begin : self.end].transpose(1, 2)
 
+    def chunks(self, length: int) -> list[slice]:
+        """Chunks of `length` queries."""
+        return [slice(start, min(start + self.step, length)) for start in range(0, length, self.step)]
+
 
 def head_blocks(selection: Selection) -> list[HeadBlock]:
-    """Blocks of as many heads as it takes to give a context enough visitors, but one block per thread."""
-    visitors = selection.query_length * selection.budget / selection.layout.count
-    wanted = max(1, round(_VISITORS_PER_CALL / max(visitors, 1.0)))
+    """Chunks and blocks so large that a context has enough visitors, but a block for every thread."""
+    share = max(selection.budget, 1.0) / selection.layout.count  # of the queries that visit a context
+    rows = max(_ROWS_PER_CHUNK, round(_VISITORS_PER_CALL / share))
+    wanted = max(1, rows // max(selection.query_length, _ROWS_PER_CHUNK))
     pairs = selection.batch * selection.heads
     size = min(wanted, selection.heads, -(-pairs // torch.get_num_threads()))
     return [
-        HeadBlock(batch=batch, begin=begin, end=min(begin + size, selection.heads))
+        HeadBlock(batch=batch, begin=begin, end=min(begin + size, selection.heads), step=rows)
         for batch in range(selection.batch)
         for begin in range(0, selection.heads, size)
     ]

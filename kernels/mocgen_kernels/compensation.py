@@ -38,25 +38,29 @@ def log_lengths(layout: ContextLayout) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Summaries:
-    """What some queries of a block of heads see of the contexts that they skip."""
+    """What some queries of a chunk see of the contexts that they skip."""
 
-    start: int  # first query
-    stop: int  # one past the last
+    span: slice  # the queries, counted within the chunk
     bias: Tensor  # (1, h, Q, C): log n where skipped, else −inf
     nothing: Tensor  # (1, h, Q) bool: no context is skipped
 
 
-def summaries(block: HeadBlock, selection: Selection, dtype: torch.dtype) -> Iterator[Summaries]:
-    """All queries of the block, some at a time; for a selection that depends on tokens, on the CPU."""
+def summaries(
+    block: HeadBlock, chunk: slice, selection: Selection, dtype: torch.dtype
+) -> Iterator[Summaries]:
+    """All queries of the chunk, some at a time; for a selection that depends on tokens, on the CPU."""
     assert selection.words is not None
-    layout, first = selection.layout, selection.first_query_context
+    layout, table = selection.layout, selection.candidate_table
     lengths = log_lengths(layout).to(dtype)
-    contexts = layout.token_contexts()[-selection.query_length :] - first  # (Lq,)
+    contexts = layout.token_contexts()[-selection.query_length :] - selection.first_query_context  # (Lq,)
     words = selection.words[block.batch : block.batch + 1, block.begin : block.end]  # (1, h, Lq, W)
     step = max(1, _CHUNK_ELEMENTS // (block.heads * layout.count))
-    for start in range(0, selection.query_length, step):
-        stop = min(start + step, selection.query_length)
-        skipped = ~unpack_bits(words[:, :, start:stop], layout.count)  # (1, h, Q, C)
-        skipped &= selection.candidate_table[contexts[start:stop]]
-        bias = torch.where(skipped, lengths, -torch.inf)
-        yield Summaries(start=start, stop=stop, bias=bias, nothing=~skipped.any(dim=-1))
+    for start in range(chunk.start, chunk.stop, step):
+        some = slice(start, min(start + step, chunk.stop))
+        skipped = ~unpack_bits(words[:, :, some], layout.count)  # (1, h, Q, C)
+        skipped &= table[contexts[some]]
+        yield Summaries(
+            span=slice(some.start - chunk.start, some.stop - chunk.start),
+            bias=torch.where(skipped, lengths, -torch.inf),
+            nothing=~skipped.any(dim=-1),
+        )

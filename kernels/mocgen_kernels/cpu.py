@@ -1,14 +1,15 @@
 """Sparse attention on the CPU: no work and no memory for pairs that are not attended.
 
-Heads are worked on in small blocks, so that their tensors stay in the caches. Within a block the anchors are
-a dense pass per group of queries. Routed contexts are visited one by one (context-major): the queries that
-chose the context are gathered, attend to it, and their partial result is merged by log-sum-exp. The backward
-pass needs no merge: with the log-sum-exp and the output of the whole row, the gradients of each part are
-exact by themselves and only have to be added up.
+Queries are worked on in chunks of a head or a few, so that their tensors stay in the caches. Within a chunk
+the anchors are a dense pass per group of queries. Routed contexts are visited one by one (context-major): the
+queries that chose the context are gathered, attend to it, and their partial result is merged by log-sum-exp.
+The backward pass needs no merge: with the log-sum-exp and the output of the whole row, the gradients of each
+part are exact by themselves and only have to be added up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from mocgen_kernels.blocks import HeadBlock, for_each_block, head_blocks
 from mocgen_kernels.compensation import context_means, summaries
 from mocgen_kernels.grouped import context_spans, grouped_attention
 from mocgen_kernels.selection import Selection
-from mocgen_kernels.visits import visits
+from mocgen_kernels.visits import Visit, visits
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -47,35 +48,16 @@ class _RoutedAttention(torch.autograd.Function):
         v_means: Tensor | None,  # (B, C, H, D)
         selection: Selection,
     ) -> Tensor:
-        q, k, v = q.contiguous(), _rows_contiguous(k), _rows_contiguous(v)
-        out = torch.empty(q.shape, dtype=_precise(q))
+        out = torch.empty(q.shape, dtype=q.dtype)
         lse = torch.empty(q.shape[:3], dtype=_precise(q))  # (B, Lq, H)
 
         def work(block: HeadBlock) -> None:
-            queries, keys, values = (block.of(x) for x in (q, k, v))  # (1, h, L, D)
-            block_out, block_lse = block.of(out), block.of(lse)
-            for group in selection.groups:
-                span, anchors = slice(group.start, group.stop), context_spans(selection.layout, group.anchors)
-                parts = _forward(queries[:, :, span], *(gather_spans(x, anchors) for x in (keys, values)))
-                block_out[:, :, span], block_lse[:, :, span] = parts[:2]
-            if k_means is not None and v_means is not None:
-                means = [block.of(x) for x in (k_means, v_means)]
-                for some in summaries(block, selection, q.dtype):
-                    span = slice(some.start, some.stop)
-                    part, part_lse = _forward(queries[:, :, span], *means, attn_mask=some.bias)[:2]
-                    part_lse.masked_fill_(some.nothing, -torch.inf)
-                    merged = _merged(block_out[:, :, span], block_lse[:, :, span], part, part_lse)
-                    block_out[:, :, span], block_lse[:, :, span] = merged
-            table, rows_out, rows_lse = q.flatten(0, 2), out.flatten(0, 2), lse.flatten()
-            for visit in visits(block, selection):
-                part, part_lse = _forward(visit.gather(table), visit.of(keys), visit.of(values))[:2]
-                old_out, old_lse = (x.index_select(0, visit.rows) for x in (rows_out, rows_lse))
-                merged = _merged(old_out, old_lse, visit.flat(part), visit.flat(part_lse))
-                rows_out.index_copy_(0, visit.rows, merged[0])
-                rows_lse.index_copy_(0, visit.rows, merged[1])
+            keys = _Keys.of(block, k, v, k_means, v_means)
+            for chunk in block.chunks(q.shape[1]):
+                part = _attend(block, chunk, block.of(q)[:, :, chunk].contiguous(), keys, selection)
+                block.of(out)[:, :, chunk], block.of(lse)[:, :, chunk] = part
 
         for_each_block(head_blocks(selection), work)
-        out = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, k_means, v_means, out, lse)
         ctx.selection = selection
         return out
@@ -85,41 +67,116 @@ class _RoutedAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, k_means, v_means, out, lse = ctx.saved_tensors
         selection: Selection = ctx.selection
-        saved = (grad.contiguous(), q, out, lse)
-        dq, dk, dv = (torch.zeros(x.shape, dtype=_precise(x)) for x in (q, k, v))
-        dk_means, dv_means = (
-            None if x is None else torch.zeros(x.shape, dtype=_precise(x)) for x in (k_means, v_means)
-        )
+        dq = torch.empty(q.shape, dtype=q.dtype)
+        sums = [
+            None if x is None else torch.zeros(x.shape, dtype=_precise(x)) for x in (k, v, k_means, v_means)
+        ]
 
         def work(block: HeadBlock) -> None:
-            keys, values, to_k, to_v = (block.of(x) for x in (k, v, dk, dv))  # (1, h, L, D)
-            to_q = block.of(dq)
-            for group in selection.groups:
-                span, anchors = slice(group.start, group.stop), context_spans(selection.layout, group.anchors)
-                rows = _Rows(*(block.of(x)[:, :, span] for x in saved))
-                parts = rows.gradients(*(gather_spans(x, anchors) for x in (keys, values)))
-                to_q[:, :, span] = parts[0]
-                add_to_spans(to_k, anchors, parts[1])
-                add_to_spans(to_v, anchors, parts[2])
-            if dk_means is not None and dv_means is not None:
-                means = [block.of(x) for x in (k_means, v_means)]
-                for some in summaries(block, selection, q.dtype):
-                    span = slice(some.start, some.stop)
-                    rows = _Rows(*(block.of(x)[:, :, span] for x in saved))
-                    parts = rows.gradients(*means, bias=some.bias)
-                    for whole, part in zip((dq[:, span], dk_means, dv_means), parts, strict=True):
-                        block.of(whole).add_(part)
-            tables, rows_dq = [x.flatten(0, 2) for x in saved], dq.flatten(0, 2)
-            for visit in visits(block, selection):
-                rows = _Rows(*(visit.gather(x) for x in tables))
-                parts = rows.gradients(visit.of(keys), visit.of(values))
-                rows_dq.index_add_(0, visit.rows, visit.flat(parts[0]).to(dq.dtype))
-                visit.of(to_k).add_(parts[1])
-                visit.of(to_v).add_(parts[2])
+            keys, slopes = _Keys.of(block, k, v, k_means, v_means), _Keys.of(block, *sums)
+            for chunk in block.chunks(q.shape[1]):
+                rows = _Rows(*(block.of(x)[:, :, chunk].contiguous() for x in (grad, q, out, lse)))
+                block.of(dq)[:, :, chunk] = _add_gradients(block, chunk, rows, keys, slopes, selection)
 
         for_each_block(head_blocks(selection), work)
-        pairs = ((dq, q), (dk, k), (dv, v), (dk_means, k_means), (dv_means, v_means))
-        return *(x if x is None else x.to(like.dtype) for x, like in pairs), None
+        casts = (None if x is None else x.to(q.dtype) for x in sums)
+        return dq, *casts, None
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Keys and values of a block, or their gradients: of tokens and, with compensation, of whole contexts."""
+
+    k: Tensor  # (1, h, L, D)
+    v: Tensor  # (1, h, L, D)
+    k_means: Tensor | None  # (1, h, C, D)
+    v_means: Tensor | None  # (1, h, C, D)
+
+    @classmethod
+    def of(cls, block: HeadBlock, *tensors: Tensor | None) -> _Keys:
+        return cls(*(None if x is None else block.of(x) for x in tensors))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What the backward pass needs of some queries; of whole rows."""
+
+    grad: Tensor  # (1, h, m, D)
+    q: Tensor  # (1, h, m, D)
+    out: Tensor  # (1, h, m, D)
+    lse: Tensor  # (1, h, m)
+
+    def span(self, span: slice) -> _Rows:
+        return _Rows(*(x[:, :, span] for x in (self.grad, self.q, self.out, self.lse)))
+
+    def visitors(self, visit: Visit) -> _Rows:
+        return _Rows(*(visit.gather(x.flatten(0, 2)) for x in (self.grad, self.q, self.out, self.lse)))
+
+    def gradients(self, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What keys and values (1, h, n, D) contribute to dq, and their own dk and dv."""
+        return _backward(self.grad, self.q, k, v, self.out, self.lse, 0.0, False, attn_mask=bias)
+
+
+def _attend(
+    block: HeadBlock, chunk: slice, q: Tensor, keys: _Keys, selection: Selection
+) -> tuple[Tensor, Tensor]:
+    """Output (1, h, Q, D) and log-sum-exp (1, h, Q) of a chunk of queries (1, h, Q, D)."""
+    out = torch.empty(q.shape, dtype=_precise(q))
+    lse = torch.empty(q.shape[:3], dtype=_precise(q))
+    for span, anchors in _anchors(chunk, selection):
+        out[:, :, span], lse[:, :, span] = _forward(
+            q[:, :, span], *(gather_spans(x, anchors) for x in (keys.k, keys.v))
+        )[:2]
+    if keys.k_means is not None:
+        for some in summaries(block, chunk, selection, q.dtype):
+            span = some.span
+            part, part_lse = _forward(q[:, :, span], keys.k_means, keys.v_means, attn_mask=some.bias)[:2]
+            part_lse.masked_fill_(some.nothing, -torch.inf)
+            out[:, :, span], lse[:, :, span] = _merged(out[:, :, span], lse[:, :, span], part, part_lse)
+    rows_q, rows_out, rows_lse = q.flatten(0, 2), out.flatten(0, 2), lse.flatten()
+    for visit in visits(block, chunk, selection):
+        k, v = (visit.of(x).contiguous() for x in (keys.k, keys.v))
+        part, part_lse = _forward(visit.gather(rows_q), k, v)[:2]
+        old_out, old_lse = (x.index_select(0, visit.rows) for x in (rows_out, rows_lse))
+        new_out, new_lse = _merged(old_out, old_lse, visit.flat(part), visit.flat(part_lse))
+        rows_out.index_copy_(0, visit.rows, new_out)
+        rows_lse.index_copy_(0, visit.rows, new_lse)
+    return out, lse
+
+
+def _add_gradients(
+    block: HeadBlock, chunk: slice, rows: _Rows, keys: _Keys, slopes: _Keys, selection: Selection
+) -> Tensor:
+    """dq (1, h, Q, D) of a chunk of queries; what they contribute to other gradients goes into `slopes`."""
+    dq = torch.empty(rows.q.shape, dtype=_precise(rows.q))
+    for span, anchors in _anchors(chunk, selection):
+        parts = rows.span(span).gradients(*(gather_spans(x, anchors) for x in (keys.k, keys.v)))
+        dq[:, :, span] = parts[0]
+        add_to_spans(slopes.k, anchors, parts[1])
+        add_to_spans(slopes.v, anchors, parts[2])
+    if keys.k_means is not None and slopes.k_means is not None:
+        for some in summaries(block, chunk, selection, rows.q.dtype):
+            parts = rows.span(some.span).gradients(keys.k_means, keys.v_means, bias=some.bias)
+            dq[:, :, some.span].add_(parts[0])
+            slopes.k_means.add_(parts[1])
+            slopes.v_means.add_(parts[2])
+    rows_dq = dq.flatten(0, 2)
+    for visit in visits(block, chunk, selection):
+        k, v = (visit.of(x).contiguous() for x in (keys.k, keys.v))
+        parts = rows.visitors(visit).gradients(k, v)
+        rows_dq.index_add_(0, visit.rows, visit.flat(parts[0]).to(rows_dq.dtype))
+        visit.of(slopes.k).add_(parts[1])
+        visit.of(slopes.v).add_(parts[2])
+    return dq
+
+
+def _anchors(chunk: slice, selection: Selection) -> Iterator[tuple[slice, list[tuple[int, int]]]]:
+    """For every run of queries of the chunk that share anchors: where it lies in it, and the token spans."""
+    for group in selection.groups:
+        start, stop = max(group.start, chunk.start), min(group.stop, chunk.stop)
+        if start < stop:
+            span = slice(start - chunk.start, stop - chunk.start)
+            yield span, context_spans(selection.layout, group.anchors)
 
 
 def _merged(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,26 +189,8 @@ def _merged(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> tuple[T
     return out.lerp_(part.to(out.dtype), weight[..., None]), torch.logaddexp(lse, part_lse)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What the backward pass needs of some queries."""
-
-    grad: Tensor  # (1, h, m, D)
-    q: Tensor  # (1, h, m, D)
-    out: Tensor  # (1, h, m, D)
-    lse: Tensor  # (1, h, m), of whole rows
-
-    def gradients(self, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """What keys and values (1, h, n, D) contribute to dq, and their own dk and dv."""
-        return _backward(self.grad, self.q, k, v, self.out, self.lse, 0.0, False, attn_mask=bias)
-
-
 def _precise(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def _rows_contiguous(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def gather_spans(x: Tensor, spans: list[tuple[int, int]]) -> Tensor:

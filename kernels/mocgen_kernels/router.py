@@ -16,7 +16,7 @@ from mocgen_kernels.rules import Routing, candidate_table, query_groups, static_
 from mocgen_kernels.selection import Selection, pack_bits, words_for
 from mocgen_kernels.top_k import best
 
-_CHUNK_ELEMENTS = 1 << 20
+_CHUNK_ELEMENTS = 1 << 19
 
 
 def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int = 1) -> Tensor:
@@ -130,11 +130,16 @@ class _Chooser:
             begin, *_, end = [bound for group in run for bound in (group.start, group.stop)]
             for start in range(begin, end, step):
                 stop = min(start + step, end)
-                rows = table[contexts[start:stop]]  # (Q, C)
-                candidates = rows.any(dim=0).nonzero().flatten()
+                present, lengths = contexts[start:stop].unique_consecutive(return_counts=True)
+                candidates = table[present].any(dim=0).nonzero().flatten()
                 if len(candidates) == 0:
                     continue
-                allowed = rows[:, candidates].t().contiguous()
+                columns = (
+                    table[present][:, candidates].t().split(1, dim=1)
+                )  # of one query context each: (n, 1)
+                allowed = torch.cat(
+                    [x.expand(-1, n) for x, n in zip(columns, lengths.tolist(), strict=True)], dim=1
+                )
                 yield _Chunk(
                     start=start, stop=stop, candidates=candidates.to(device), allowed=allowed.to(device)
                 )

@@ -5,15 +5,19 @@ Threads over heads, with few threads within each, beat threads within one head's
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from mocgen_kernels.selection import Selection
 
+Item = TypeVar("Item")
 _VISITORS_PER_CALL = 1024  # fewer do not outweigh the cost of a call
 _ROWS_PER_CHUNK = 8192  # more leave the caches and their translation buffers
 
@@ -44,35 +48,48 @@ class HeadBlock:
 def head_blocks(selection: Selection) -> list[HeadBlock]:
     """Chunks and blocks so large that a context has enough visitors, but a block for every thread."""
     share = max(selection.budget, 1.0) / selection.layout.count  # of the queries that visit a context
-    rows = max(_ROWS_PER_CHUNK, round(_VISITORS_PER_CALL / share))
-    wanted = max(1, rows // max(selection.query_length, _ROWS_PER_CHUNK))
+    enough = round(_VISITORS_PER_CALL / share)  # rows
     pairs = selection.batch * selection.heads
+    wanted = max(1, round(enough / selection.query_length))
     size = min(wanted, selection.heads, -(-pairs // torch.get_num_threads()))
     return [
-        HeadBlock(batch=batch, begin=begin, end=min(begin + size, selection.heads), step=rows)
+        HeadBlock(
+            batch=batch,
+            begin=begin,
+            end=min(begin + size, selection.heads),
+            step=max(enough, _ROWS_PER_CHUNK),
+        )
         for batch in range(selection.batch)
         for begin in range(0, selection.heads, size)
     ]
 
 
-def for_each_block(blocks: Sequence[HeadBlock], work: Callable[[HeadBlock], None]) -> None:
-    """Run `work` on every block, without gradients."""
+def for_each(items: Sequence[Item], work: Callable[[Item], None]) -> None:
+    """Run `work` on every item, without gradients, in as many threads as torch uses.
+
+    Whatever can should go through here: threads that torch starts itself spin for a while after their work,
+    in the way of these.
+    """
     inference = torch.is_inference_mode_enabled()  # a setting of each thread
 
-    def run(block: HeadBlock) -> None:
+    def run(item: Item) -> None:
         with torch.inference_mode(inference), torch.no_grad():
-            work(block)
+            work(item)
 
     threads = torch.get_num_threads()
-    workers = min(threads, len(blocks))
-    if workers == 1:
-        for block in blocks:
-            run(block)
+    workers = min(threads, len(items))
+    if workers <= 1:
+        for item in items:
+            run(item)
         return
     try:
-        share = max(1, threads // workers)
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-            for _ in pool.map(run, blocks):
-                pass
+        for _ in _pool(workers, max(1, threads // workers), os.getpid()).map(run, items):
+            pass
     finally:
         torch.set_num_threads(threads)  # torch hands the latest setting to threads that start later
+
+
+@lru_cache(maxsize=2)
+def _pool(workers: int, share: int, process: int) -> ThreadPoolExecutor:
+    """Threads that wait for work, with `share` threads within each; anew in a forked process."""
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mocgen_kernels.blocks import HeadBlock, for_each_block, head_blocks
+from mocgen_kernels.blocks import HeadBlock, for_each, head_blocks
 from mocgen_kernels.compensation import context_means, summaries
 from mocgen_kernels.grouped import context_spans, grouped_attention
 from mocgen_kernels.selection import Selection
@@ -44,20 +44,11 @@ class _RoutedAttention(torch.autograd.Function):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        k_means: Tensor | None,  # (B, C, H, D)
-        v_means: Tensor | None,  # (B, C, H, D)
+        k_means: Tensor | None,
+        v_means: Tensor | None,
         selection: Selection,
     ) -> Tensor:
-        out = torch.empty(q.shape, dtype=q.dtype)
-        lse = torch.empty(q.shape[:3], dtype=_precise(q))  # (B, Lq, H)
-
-        def work(block: HeadBlock) -> None:
-            keys = _Keys.of(block, k, v, k_means, v_means)
-            for chunk in block.chunks(q.shape[1]):
-                part = _attend(block, chunk, block.of(q)[:, :, chunk].contiguous(), keys, selection)
-                block.of(out)[:, :, chunk], block.of(lse)[:, :, chunk] = part
-
-        for_each_block(head_blocks(selection), work)
+        out, lse = attend(q, k, v, k_means, v_means, selection)
         ctx.save_for_backward(q, k, v, k_means, v_means, out, lse)
         ctx.selection = selection
         return out
@@ -65,22 +56,57 @@ class _RoutedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, k_means, v_means, out, lse = ctx.saved_tensors
-        selection: Selection = ctx.selection
-        dq = torch.empty(q.shape, dtype=q.dtype)
-        sums = [
-            None if x is None else torch.zeros(x.shape, dtype=_precise(x)) for x in (k, v, k_means, v_means)
-        ]
+        return *gradients(grad, *ctx.saved_tensors, selection=ctx.selection), None
 
-        def work(block: HeadBlock) -> None:
-            keys, slopes = _Keys.of(block, k, v, k_means, v_means), _Keys.of(block, *sums)
-            for chunk in block.chunks(q.shape[1]):
-                rows = _Rows(*(block.of(x)[:, :, chunk].contiguous() for x in (grad, q, out, lse)))
-                block.of(dq)[:, :, chunk] = _add_gradients(block, chunk, rows, keys, slopes, selection)
 
-        for_each_block(head_blocks(selection), work)
-        casts = (None if x is None else x.to(q.dtype) for x in sums)
-        return dq, *casts, None
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    k_means: Tensor | None,
+    v_means: Tensor | None,
+    selection: Selection,
+) -> tuple[Tensor, Tensor]:
+    """Output (B, Lq, H, D) and log-sum-exp (B, Lq, H) for a selection with words.
+
+    k_means, v_means: (B, C, H, D), with compensation.
+    """
+    out = torch.empty(q.shape, dtype=q.dtype)
+    lse = torch.empty(q.shape[:3], dtype=_precise(q))
+
+    def work(block: HeadBlock) -> None:
+        keys = _Keys.of(block, k, v, k_means, v_means)
+        for chunk in block.chunks(q.shape[1]):
+            part = _attend(block, chunk, block.of(q)[:, :, chunk].contiguous(), keys, selection)
+            block.of(out)[:, :, chunk], block.of(lse)[:, :, chunk] = part
+
+    for_each(head_blocks(selection), work)
+    return out, lse
+
+
+def gradients(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    k_means: Tensor | None,
+    v_means: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    selection: Selection,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of q, k, v, k_means and v_means, from what `attend` took and gave."""
+    dq = torch.empty(q.shape, dtype=q.dtype)
+    sums = [None if x is None else torch.zeros(x.shape, dtype=_precise(x)) for x in (k, v, k_means, v_means)]
+
+    def work(block: HeadBlock) -> None:
+        keys, slopes = _Keys.of(block, k, v, k_means, v_means), _Keys.of(block, *sums)
+        for chunk in block.chunks(q.shape[1]):
+            rows = _Rows(*(block.of(x)[:, :, chunk].contiguous() for x in (grad, q, out, lse)))
+            block.of(dq)[:, :, chunk] = _add_gradients(block, chunk, rows, keys, slopes, selection)
+
+    for_each(head_blocks(selection), work)
+    return dq, *(None if x is None else x.to(q.dtype) for x in sums)
 
 
 @dataclass(frozen=True)
@@ -154,7 +180,10 @@ def _add_gradients(
         dq[:, :, span] = parts[0]
         add_to_spans(slopes.k, anchors, parts[1])
         add_to_spans(slopes.v, anchors, parts[2])
-    if keys.k_means is not None and slopes.k_means is not None:
+    if keys.k_means is not None:
+        assert keys.v_means is not None
+        assert slopes.k_means is not None
+        assert slopes.v_means is not None
         for some in summaries(block, chunk, selection, rows.q.dtype):
             parts = rows.span(some.span).gradients(keys.k_means, keys.v_means, bias=some.bias)
             dq[:, :, some.span].add_(parts[0])

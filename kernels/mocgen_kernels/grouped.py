@@ -1,7 +1,10 @@
 """Attention group by group: a group of queries sees only the keys that some of its queries may attend to.
 
 Differentiable by composition and works on any device. Unmasked where the selection is static (then all the
-work is needed), masked where it is not.
+work is needed). Where it is not, the mask is folded into the product: queries get a further dimension per
+context, which holds 0 where they attend to it and a large negative number where not; keys of that context
+hold 1 there. So no mask is built or read, and fused attention without masks applies. Masks are left for many
+contexts, for fp16, whose numbers are not large enough, and for compensation.
 """
 
 from __future__ import annotations
@@ -18,16 +21,24 @@ from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.rules import QueryGroup, runs_of_equal_rows
 from mocgen_kernels.selection import Selection, unpack_bits
 
+MOST_LOGITS = 2**26  # that may be kept for a backward pass; more are computed anew by fused attention
+_FAR_BELOW = -1e9  # no logit comes near, and exp of it is 0
+_MOST_DIMS = 256  # of fused attention on GPUs
+_PAIRS_PER_CALL = 2**15  # more pairs in one head cost less than another call
+
 
 def grouped_attention(
     q: Tensor, k: Tensor, v: Tensor, selection: Selection, *, compensate: bool = False
 ) -> Tensor:
     """As `reference.routed_attention`: q (B, Lq, H, D), k and v (B, L, H, D) → (B, Lq, H, D)."""
-    scene = _Scene(k, v, *((context_means(x, selection.layout) if compensate else None) for x in (k, v)))
-    if selection.table is not None:
-        parts = _static_parts(q, scene, selection, selection.table)
+    if selection.words is not None and not compensate and foldable(selection, q.shape[-1], q.dtype):
+        parts = _folded_parts(q, k, v, selection)
     else:
-        parts = [_masked_part(q, scene, selection, group) for group in selection.groups]
+        scene = _Scene(k, v, *(context_means(x, selection.layout) if compensate else None for x in (k, v)))
+        if selection.table is not None:
+            parts = _static_parts(q, scene, selection, selection.table)
+        else:
+            parts = [_masked_part(q, scene, selection, group) for group in selection.groups]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
@@ -89,6 +100,55 @@ def _static_parts(q: Tensor, scene: _Scene, selection: Selection, table: Tensor)
     return parts
 
 
+def foldable(selection: Selection, dim: int, dtype: torch.dtype) -> bool:
+    """Whether a mask over so many contexts is better folded into the product."""
+    extra = folded_dims(selection)
+    return dtype is not torch.float16 and extra <= 2 * dim and dim + extra <= _MOST_DIMS
+
+
+def folded_dims(selection: Selection) -> int:
+    """Dimensions that the folded mask takes, a multiple of 8."""
+    return -(-selection.layout.count // 8) * 8
+
+
+def folded_runs(selection: Selection) -> list[tuple[slice, slice]]:
+    """Runs of groups that are attended to in one call, and the keys from the first context to the last."""
+    offsets, runs = selection.layout.offsets, list[tuple[slice, slice]]()
+    for group in selection.groups:
+        contexts = (*group.anchors, *group.candidates)
+        queries, keys = (
+            slice(group.start, group.stop),
+            slice(offsets[min(contexts)], offsets[max(contexts) + 1]),
+        )
+        if runs:
+            joint = (slice(runs[-1][0].start, queries.stop), _hull(runs[-1][1], keys))
+            if _pairs(joint) - _pairs(runs[-1]) - _pairs((queries, keys)) <= _PAIRS_PER_CALL:
+                queries, keys = joint
+                runs.pop()
+        runs.append((queries, keys))
+    return runs
+
+
+def _hull(a: slice, b: slice) -> slice:
+    return slice(min(a.start, b.start), max(a.stop, b.stop))
+
+
+def _pairs(run: tuple[slice, slice]) -> int:
+    return (run[0].stop - run[0].start) * (run[1].stop - run[1].start)
+
+
+def _folded_parts(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> list[Tensor]:
+    """One attention per run, the mask folded into queries (B, Lq, H, D + n) and keys (B, L, H, D + n)."""
+    layout, extra = selection.layout, folded_dims(selection)
+    attended = (selection.routed() | selection.anchors()).transpose(1, 2)  # (B, Lq, H, C)
+    bias = torch.zeros(*q.shape[:3], extra, dtype=q.dtype, device=q.device)
+    bias[..., : layout.count].masked_fill_(~attended, _FAR_BELOW)
+    marks = torch.nn.functional.one_hot(layout.token_contexts(k.device), extra).to(k.dtype)  # (L, n)
+    q = torch.cat((q, bias), dim=-1)
+    k = torch.cat((k, marks[None, :, None].expand(*k.shape[:3], extra)), dim=-1)
+    return [_attend(q[:, a], k[:, b], v[:, b], None) for a, b in folded_runs(selection)]
+
+
 def _masked_part(q: Tensor, scene: _Scene, selection: Selection, group: QueryGroup) -> Tensor:
     """Attention of one group to its anchors and candidates, masked where a candidate was not chosen."""
     layout = selection.layout
@@ -126,5 +186,21 @@ def _bias(
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Softmax attention; q and k may have more dimensions than v (B, m, H, D), which sets the scale."""
+    dim = v.shape[-1]
+    scale, folded = dim**-0.5, q.shape[-1] - dim
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
+    if _matmuls_are_faster(q, k):
+        logits = q @ k.transpose(-1, -2) * scale
+        precise = torch.promote_types(q.dtype, torch.float32)
+        weights = torch.softmax(logits if bias is None else logits + bias, dim=-1, dtype=precise)
+        return (weights.to(v.dtype) @ v).transpose(1, 2)
+    values = torch.nn.functional.pad(v, (0, folded)) if folded else v
+    return scaled_dot_product_attention(q, k, values, attn_mask=bias, scale=scale).transpose(1, 2)[..., :dim]
+
+
+def _matmuls_are_faster(q: Tensor, k: Tensor) -> bool:
+    """On the CPU the backward pass of the fused attention takes 2 to 3 times as long as that of matmuls."""
+    learning = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+    logits = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
+    return learning and q.device.type == "cpu" and logits <= MOST_LOGITS

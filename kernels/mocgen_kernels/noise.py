@@ -16,7 +16,7 @@ _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 _HEAD_STRIDE = 1 << 40
-_SEEDS = 1 << 60
+SEEDS = 1 << 60
 
 
 class Stream(IntEnum):
@@ -32,9 +32,9 @@ class Stream(IntEnum):
 def resolve_seed(generator: torch.Generator | int | None) -> int:
     """A seed as it is (modulo 2^60); from a generator (None: torch's default one) the next draw."""
     if isinstance(generator, int):
-        return generator % _SEEDS
+        return generator % SEEDS
     device = "cpu" if generator is None else generator.device
-    return int(torch.randint(_SEEDS, (), generator=generator, device=device, dtype=torch.int64))
+    return int(torch.randint(SEEDS, (), generator=generator, device=device, dtype=torch.int64))
 
 
 def random_rows(seed: int, stream: Stream, batch: int, heads: int, positions: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from mocgen_kernels import cpu, grouped, reference, router
+from mocgen_kernels import compiled, cpu, grouped, reference, router
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.plan import masking_is_cheaper
+from mocgen_kernels.noise import SEEDS
+from mocgen_kernels.plan import attention_info
 from mocgen_kernels.rules import Policy, Routing, TextAnchors
 from mocgen_kernels.selection import Selection
 
@@ -84,6 +85,20 @@ def route(
     if descriptors is not None:
         descriptors = _broadcast(descriptors, q)
         _check_shape("descriptors", descriptors, q.shape[0], layout.count * sub_descriptors, q)
+    if torch.compiler.is_compiling():
+        seed = torch.randint(SEEDS, ()) if generator is None else torch.tensor(generator)
+        words = compiled.route_words(
+            q, k, descriptors, *compiled.layout_numbers(layout), *compiled.routing_numbers(routing), seed,
+            backend == "triton",
+        )  # fmt: skip
+        return Selection(
+            layout=layout,
+            routing=routing,
+            batch=q.shape[0],
+            heads=q.shape[2],
+            query_length=q.shape[1],
+            words=words,
+        )
     if backend == "reference":
         return reference.route_by(q, k, layout, routing, generator, descriptors)
     if backend == "triton":
@@ -113,9 +128,9 @@ def routed_attention(
         compensate: a candidate of n tokens that was not chosen still contributes exp(q · k̄ / √D + log n) v̄,
             with its mean key and mean value, to numerator and denominator of the softmax.
         backend: "reference": one dense mask; "cpu", and "triton" on CUDA for fp16, bf16 or fp32 and D ≤ 128:
-            no work and no memory for pairs that are not attended; "auto": the cheaper of masks and "cpu",
-            unmasked groups where the choice does not depend on the tokens. It does not take "triton" yet,
-            which has run in the interpreter only.
+            no work and no memory for pairs that are not attended; "auto": the cheapest way, dense attention
+            where that is cheaper, as `attention_info` tells. It does not take "triton" yet, which has run in
+            the interpreter only.
 
     Returns:
         (B, Lq, H, D), differentiable in q, k and v. The softmax scale is 1 / sqrt(D).
@@ -138,6 +153,9 @@ def routed_attention(
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"q, k and v need one dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
     with torch.autocast(device, enabled=False):
+        if torch.compiler.is_compiling():
+            triton = backend == "triton"
+            return compiled.routed_attention(q, k, v, selection, compensate=compensate, triton=triton)
         if backend == "reference":
             return reference.routed_attention(q, k, v, layout, selection, compensate=compensate)
         if backend == "triton":
@@ -147,7 +165,7 @@ def routed_attention(
             from mocgen_kernels._triton import attention as triton_attention
 
             return triton_attention.routed_attention(q, k, v, selection)
-        if backend == "cpu" or (device == "cpu" and not masking_is_cheaper(selection, q.shape[-1])):
+        if attention_info(selection, q, backend=backend, compensate=compensate).method == "visits":
             return cpu.routed_attention(q, k, v, selection, compensate=compensate)
         return grouped.grouped_attention(q, k, v, selection, compensate=compensate)
 

@@ -1,31 +1,122 @@
-"""Which of two exact ways is cheaper on the CPU: masked attention per group, or visits to routed contexts."""
+"""Which of several exact ways to attend is the cheapest, and what it is expected to cost.
+
+The unit of cost is the time that unmasked attention takes for one (query, key) pair of 64 dimensions. The
+constants were measured with `kernels/bench/ways.py` on two cores of an AMD EPYC (AVX-512).
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
 from mocgen_kernels.blocks import head_blocks
+from mocgen_kernels.grouped import foldable, folded_dims, folded_runs
 from mocgen_kernels.selection import Selection
 
-# In units of the time that unmasked attention takes for one (query, key) pair with D = 64.
-_MASKED_PAIR = 2.7  # building and reading the mask included
-_VISITOR = 80.0  # gather a query, merge its partial result
-_CALL = 30_000.0  # per visit, whatever its size
+Method = Literal["unmasked", "folded mask", "mask", "visits", "kernels"]
+
+_MASKED_PAIR = 3.0  # building and reading the mask included
+_FOLDED_PAIR = 1.1
+_VISITOR = 40.0  # gather a query, merge its partial result
+_CALL = 80_000.0  # whatever its size
+_VISITS_IN_REVERSE = 3.0  # how much more visits lose by a backward pass than matmuls do
 
 
-def masking_is_cheaper(selection: Selection, dim: int) -> bool:
-    """Whether masking the candidates that were not chosen costs less than not computing them."""
-    if selection.words is None:
-        return True
-    lengths = selection.layout.lengths
-    masked, visited, visitors, contexts = 0.0, 0.0, 0.0, set[int]()
+@dataclass(frozen=True, kw_only=True)
+class AttentionInfo:
+    """How `routed_attention` computes a selection.
+
+    method: "unmasked": dense attention per run of queries that see the same contexts, with no work wasted;
+        "folded mask" or "mask": dense attention to all candidates, less those that were not chosen;
+        "visits": every context is attended to by the queries that chose it; "kernels": the same, in Triton.
+    cost: expected work in (query, key) pairs of dense attention, over all batch items and heads.
+    dense: pairs of dense attention without any rules, for comparison.
+    """
+
+    backend: str
+    method: Method
+    cost: float
+    dense: float
+
+    @property
+    def reason(self) -> str:
+        """One line for people."""
+        share = self.cost / self.dense
+        return f"{self.method} on {self.backend}: about {share:.2f} × the time of dense attention"
+
+
+def attention_info(
+    selection: Selection, q: Tensor, *, backend: str = "auto", compensate: bool = False
+) -> AttentionInfo:
+    """What `routed_attention` does for these queries (B, Lq, H, D) with this backend."""
+    dim = q.shape[-1]
+    pairs = selection.batch * selection.heads
+    dense = float(pairs * selection.query_length * selection.layout.length) * dim / 64
+    scale = pairs * dim / 64
+    if backend == "triton":
+        method, cost = "kernels", scale * _attended(selection)
+    elif selection.words is None:
+        method, cost = "unmasked", scale * _attended(selection)
+    elif backend == "cpu":
+        method, cost = "visits", _visits(selection, dim)
+    else:
+        ways = {"visits": _visits(selection, dim), "mask": scale * _MASKED_PAIR * _admissible(selection)}
+        if foldable(selection, dim, q.dtype) and not compensate:
+            ways["folded mask"] = _folded(selection, dim)
+            del ways["mask"]
+        if q.device.type != "cpu":
+            del ways["visits"]
+        if torch.is_grad_enabled() and q.requires_grad and "visits" in ways:
+            ways["visits"] *= _VISITS_IN_REVERSE
+        method = min(ways, key=lambda way: ways[way])
+        cost = ways[method]
+    return AttentionInfo(
+        backend=q.device.type if backend == "auto" else backend,
+        method=method,  # type: ignore[arg-type]
+        cost=cost,
+        dense=dense,
+    )
+
+
+def _attended(selection: Selection) -> float:
+    """(query, key) pairs of one head: anchors and the budget's share of the candidates."""
+    lengths, total = selection.layout.lengths, 0.0
     for group in selection.groups:
-        queries = group.stop - group.start
         anchors, candidates = (sum(lengths[c] for c in x) for x in (group.anchors, group.candidates))
-        routed = min(selection.budget, len(group.candidates))
-        masked += queries * (anchors + candidates)
-        visited += queries * (anchors + candidates * routed / max(1, len(group.candidates)))
-        visitors += queries * routed
-        contexts.update(group.candidates)
-    pairs, scale = selection.batch * selection.heads, dim / 64
-    calls = len(contexts) * len(head_blocks(selection))
-    sparse = pairs * scale * (visited + _VISITOR * visitors) + _CALL * calls
-    return _MASKED_PAIR * pairs * scale * masked < sparse
+        routed = min(selection.budget, len(group.candidates)) / max(1, len(group.candidates))
+        total += (group.stop - group.start) * (anchors + routed * candidates)
+    return total
+
+
+def _admissible(selection: Selection) -> float:
+    """(query, key) pairs of one head: anchors and all candidates."""
+    lengths = selection.layout.lengths
+    return float(
+        sum(
+            (group.stop - group.start) * sum(lengths[c] for c in (*group.anchors, *group.candidates))
+            for group in selection.groups
+        )
+    )
+
+
+def _folded(selection: Selection, dim: int) -> float:
+    runs = folded_runs(selection)
+    pairs = sum((q.stop - q.start) * (k.stop - k.start) for q, k in runs)
+    dims = (dim + folded_dims(selection)) / 64
+    return selection.batch * selection.heads * _FOLDED_PAIR * pairs * dims + _CALL * (4 + len(runs))
+
+
+def _visits(selection: Selection, dim: int) -> float:
+    blocks = head_blocks(selection)
+    visitors = sum(
+        (group.stop - group.start) * min(selection.budget, len(group.candidates))
+        for group in selection.groups
+    )
+    contexts = {context for group in selection.groups for context in group.candidates}
+    chunks = len(blocks) * len(blocks[0].chunks(selection.query_length))
+    calls = chunks * len(contexts) + len(blocks) * len(selection.groups)
+    heads = selection.batch * selection.heads * dim / 64
+    return heads * (_attended(selection) + _VISITOR * visitors) + _CALL * calls

@@ -9,6 +9,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from mocgen_kernels.blocks import for_each
 from mocgen_kernels.layout import ContextLayout, piece_of
 from mocgen_kernels.noise import Stream, random_ranks, random_rows, resolve_seed
 from mocgen_kernels.perturb import drop_off_drop_in
@@ -116,8 +117,16 @@ class _Chooser:
         batch, query_length, heads = q.shape[:3]
         shape = (batch, heads, query_length, words_for(self.layout.count))
         words = torch.zeros(shape, dtype=torch.int32, device=q.device)
-        for chunk in self.chunks(max(1, _CHUNK_ELEMENTS // (batch * heads)), q.device):
+        chunks = list(self.chunks(max(1, _CHUNK_ELEMENTS // (batch * heads)), q.device))
+
+        def work(chunk: _Chunk) -> None:
             words[:, :, chunk.start : chunk.stop] = self.bits(q[:, chunk.start : chunk.stop], chunk)
+
+        if q.device.type == "cpu":
+            for_each(chunks, work)
+        else:
+            for chunk in chunks:
+                work(chunk)
         return words
 
     def chunks(self, elements: int, device: torch.device) -> Iterator[_Chunk]:
@@ -125,7 +134,10 @@ class _Chooser:
         table = candidate_table(self.layout, self.first, self.routing)  # (Cq, C)
         contexts = self.layout.token_contexts()[-self.query_length :] - self.first  # (Lq,)
         groups = query_groups(self.layout, self.first, self.routing)
-        step = max(1, elements // max(1, len(groups[-1].candidates)))
+        share = (
+            -(-self.query_length // torch.get_num_threads()) if device.type == "cpu" else self.query_length
+        )
+        step = min(share, max(1, elements // max(1, len(groups[-1].candidates))))
         for _, run in groupby(groups, key=lambda group: len(group.candidates) > self.routing.top_k):
             begin, *_, end = [bound for group in run for bound in (group.start, group.stop)]
             for start in range(begin, end, step):

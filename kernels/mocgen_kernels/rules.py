@@ -148,14 +148,16 @@ def runs_of_equal_rows(rows: Tensor) -> list[tuple[int, int]]:
 def static_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor | None:
     """Routed contexts where they do not depend on the tokens: (C - first, C) bool on the CPU, else None.
 
-    True of the policies dense, window and first-frame, and of the others when no query has more than top_k
-    candidates and top_p is off. Drop-off and drop-in are not applied here.
+    True of the policies dense, window and first-frame, and of the others when top_k is 0, or when no query
+    has more than top_k candidates and top_p is off. Drop-off and drop-in are not applied here.
     """
     candidates = candidate_table(layout, first, routing)
     if routing.policy == "window":
         return _window(layout, candidates, first, routing.top_k)
     if routing.policy == "first-frame":
         return _first_frame(layout, candidates, first)
+    if routing.policy in ("moc", "random") and routing.top_k == 0:
+        return torch.zeros_like(candidates)
     bounded = routing.policy == "moc" and routing.top_p < 1
     if routing.policy == "dense" or (not bounded and int(candidates.sum(dim=1).max()) <= routing.top_k):
         return candidates

@@ -102,6 +102,12 @@ class Selection:
         assert self.table is not None
         return self._per_query(self.table).expand(self.batch, self.heads, -1, -1)
 
+    def explicit_words(self, device: torch.device) -> Tensor:
+        """The words, made from the table where there are none: (B, H, Lq, W) int32."""
+        if self.words is not None:
+            return self.words
+        return pack_bits(self.routed()).to(device)
+
     def skipped(self) -> Tensor:
         """Candidates that a query is not routed to: (B, H, Lq, C) bool."""
         routed = self.routed()

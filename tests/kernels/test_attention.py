@@ -11,8 +11,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mocgen_kernels import ContextLayout, Kind, moc_attention, reference, route, routed_attention
-from mocgen_kernels.plan import masking_is_cheaper
+from mocgen_kernels import (
+    ContextLayout,
+    Kind,
+    attention_info,
+    moc_attention,
+    reference,
+    route,
+    routed_attention,
+)
 
 BACKENDS = ("reference", "cpu", "auto")
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -244,12 +251,15 @@ def test_threads_and_inference_mode(ragged: ContextLayout, qkv: Make, threads: i
 
 
 def test_auto_takes_the_cheaper_way() -> None:
-    """Masked groups for a short sequence, visits for a long one; the same result either way."""
-    for tokens, masked in ((4, True), (128, False)):
+    """A folded mask for a short sequence, visits for a long one; the same result either way."""
+    for tokens, method in ((4, "folded mask"), (256, "visits")):
         kinds, shots = [Kind.VIDEO] * 24, [i // 2 for i in range(24)]
         layout = ContextLayout(lengths=[tokens] * 24, kinds=kinds, shots=shots)
         q, k, v = torch.randn(3, 1, layout.length, 2, 16, generator=torch.Generator().manual_seed(0))
         selection = route(q, k, layout, top_k=3)
-        assert masking_is_cheaper(selection, 16) is masked
+        info = attention_info(selection, q)
+        assert info.method == method
+        assert method in info.reason
+        assert attention_info(selection, q, backend="cpu").method == "visits"
         outs = [routed_attention(q, k, v, layout, selection, backend=b) for b in ("auto", "reference")]
         assert (outs[0] - outs[1]).abs().max() <= 1e-5

@@ -1,0 +1,279 @@
+"""Benchmark of the operator against dense attention, on the same tensors in one run.
+
+    python kernels/bench/attention.py --lengths 8192 32768 --backward
+    python kernels/bench/attention.py --lengths 8192 16384 32768 65536 --top-k 5     # fixed budget: exponent
+
+Every context is a shot of its own, routing is not causal, and the own context is the only anchor, so the
+density is (top_k + 1) contexts of all. Times are the best of some runs; ours include routing. Rows are
+written to --out as they come; a row that is there already is not measured again. On a GPU the parity tests
+run first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from mocgen_kernels import ContextLayout, Kind, attention_info, moc_attention, route
+
+DENSE = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+FLEX_MAX_LENGTH = {"cpu": 8192, "cuda": 65536}  # its block mask takes L² bytes per head to build
+
+
+def main() -> None:
+    options = parse()
+    if options.device == "cuda" and not options.no_parity:
+        tests = Path(__file__).parents[2] / "tests" / "kernels" / "triton_parity.py"
+        subprocess.run([sys.executable, "-m", "pytest", "-q", str(tests)], check=True)
+    rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    for length in options.lengths:
+        known = {(row["length"], row["context"], row["top_k"], row["dtype"], row["backend"]) for row in rows}
+        top_k = options.top_k
+        if top_k is None:
+            top_k = max(0, round((1 - options.sparsity) * length / options.context) - 1)
+        if (length, options.context, top_k, options.dtype, options.backend) in known:
+            continue
+        rows.append(measure(options, length, top_k))
+        report = {"hardware": hardware(options.device), "torch": torch.__version__, "rows": rows}
+        options.out.write_text(json.dumps(report, indent=1))
+    print_table(rows)
+    print(f"{hardware(options.device)}, torch {torch.__version__}; {options.out}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 8192, 32768])
+    parser.add_argument("--context", type=int, default=256, help="tokens per context")
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument(
+        "--sparsity", type=float, default=0.85, help="share of contexts that are not attended to"
+    )
+    parser.add_argument("--top-k", type=int, help="instead of --sparsity")
+    parser.add_argument("--dtype", choices=["fp32", "bf16", "fp16"], default="fp32")
+    parser.add_argument("--backend", choices=["auto", "cpu", "triton"], default="auto")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--backward", action="store_true", help="forward and backward together, too")
+    parser.add_argument(
+        "--flex", action="store_true", help="FlexAttention with the same mask, too (compiles)"
+    )
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--no-parity", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    return parser.parse_args()
+
+
+def measure(options: argparse.Namespace, length: int, top_k: int) -> dict[str, Any]:
+    """One row: seconds, ratios, memory."""
+    count = length // options.context
+    layout = ContextLayout(lengths=[options.context] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.dtype]
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, length, options.heads, options.dim)
+    q, k, v, grad = (torch.randn(shape, generator=generator).to(options.device, dtype) for _ in range(4))
+    settings: dict[str, Any] = {"top_k": top_k, "causal": False, "backend": options.backend}
+
+    def choose() -> Any:
+        return route(q, k, layout, **settings)
+
+    def ours() -> Tensor:
+        return moc_attention(q, k, v, layout, **settings)
+
+    def both(attend: Callable[[], Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            for x in (q, k, v):
+                x.requires_grad_(True).grad = None
+            attend().backward(grad)
+            for x in (q, k, v):
+                x.requires_grad_(False).grad = None
+
+        return run
+
+    selection = choose()
+    row: dict[str, Any] = {
+        "length": length, "context": options.context, "top_k": top_k, "heads": options.heads, "dim": options.dim,
+        "dtype": options.dtype, "backend": options.backend, "density": selection.density(),
+        "method": attention_info(selection, q, backend=options.backend).method,
+    }  # fmt: skip
+    clock = Clock(options.device, options.runs)
+    others = dict(dense_ways(options.device, q, k, v))
+    if options.flex and length <= FLEX_MAX_LENGTH[options.device]:
+        others["flex"] = flex(selection, q, k, v)
+    row["forward"] = {name: clock.time(attend) for name, attend in others.items()}
+    row["forward"]["moc"] = clock.time(ours)
+    row["routing"] = clock.time(choose)
+    if options.backward:
+        dense_only = {name: attend for name, attend in others.items() if name != "flex"}
+        row["forward_backward"] = {name: clock.time(both(x)) for name, x in dense_only.items()}
+        row["forward_backward"]["moc"] = clock.time(both(ours))
+    tensors = 4 * q.numel() * q.element_size()
+    row["extra_memory"] = (extra_memory(options.device, ours) - tensors / 4) / tensors
+    return row
+
+
+class Clock:
+    """Best time of some runs."""
+
+    def __init__(self, device: str, runs: int) -> None:
+        self.device, self.runs = device, runs
+
+    def time(self, run: Callable[[], Any]) -> float | None:
+        """Seconds; None where it cannot run on this device."""
+        try:
+            run()
+            return min(self._once(run) for _ in range(self.runs))
+        except RuntimeError as error:
+            print(f"not measured: {str(error).splitlines()[0]}", file=sys.stderr)
+            return None
+
+    def _once(self, run: Callable[[], Any]) -> float:
+        self._wait()
+        start, repeats = time.perf_counter(), 0
+        while repeats == 0 or time.perf_counter() - start < 0.05:
+            run()
+            repeats += 1
+        self._wait()
+        return (time.perf_counter() - start) / repeats
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def dense_ways(device: str, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    """Dense attention by every backend that the device may have."""
+
+    def attend(backend: SDPBackend) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            with sdpa_kernel(backend):
+                parts = (x.transpose(1, 2) for x in (q, k, v))
+                return scaled_dot_product_attention(*parts).transpose(1, 2)
+
+        return run
+
+    for name, backend in DENSE.items():
+        if device == "cuda" or name == "flash":
+            yield name, attend(backend)
+
+
+def flex(selection: Any, q: Tensor, k: Tensor, v: Tensor) -> Callable[[], Tensor]:
+    """FlexAttention with the mask of the selection; the mask is built outside of the time."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    attended = (selection.routed() | selection.anchors()).to(q.device)  # (B, H, Lq, C)
+    contexts = selection.layout.token_contexts(q.device)
+
+    def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return attended[b, h, i, contexts[j]]
+
+    mask = create_block_mask(sees, q.shape[0], q.shape[2], q.shape[1], k.shape[1], device=str(q.device))
+    compiled = torch.compile(flex_attention)
+    parts = [x.transpose(1, 2) for x in (q, k, v)]
+    return lambda: compiled(*parts, block_mask=mask).transpose(1, 2)
+
+
+def extra_memory(device: str, run: Callable[[], Any]) -> float:
+    """Peak bytes above what is there before, the result included."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return float(torch.cuda.max_memory_allocated() - before)
+    with watch() as peak:
+        run()
+    return peak[0]
+
+
+@contextmanager
+def watch() -> Iterator[list[float]]:
+    """Growth of the resident memory within the block, by samples every millisecond."""
+    page, done = os.sysconf("SC_PAGE_SIZE"), threading.Event()
+
+    def resident() -> float:
+        return float(Path("/proc/self/statm").read_text().split()[1]) * page
+
+    before, peak = resident(), [0.0]
+
+    def sample() -> None:
+        while not done.wait(0.001):
+            peak[0] = max(peak[0], resident() - before)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    heads = ("tokens", "context", "k", "dtype", "method", "density", "dense s", "moc s", "ratio", "of limit",
+             "routing", "fwd+bwd", "flex", "memory")  # fmt: skip
+    lines = [heads]
+    for row in rows:
+        dense, moc = best_dense(row["forward"]), row["forward"]["moc"]
+        both = row.get("forward_backward")
+        flexed = row["forward"].get("flex")
+        lines.append(
+            (
+                str(row["length"]), str(row["context"]), str(row["top_k"]), row["dtype"], row["method"],
+                f"{row['density']:.3f}", f"{dense:.4f}", f"{moc:.4f}", f"{dense / moc:.2f}x",
+                f"{dense / moc * row['density']:.0%}", f"{row['routing'] / moc:.1%}",
+                f"{best_dense(both) / both['moc']:.2f}x" if both else "-",
+                f"{flexed / moc:.1f}x" if flexed else "-", f"{row['extra_memory']:.2f}",
+            )
+        )  # fmt: skip
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    print("ratio: dense / moc, routing included. memory: peak beyond q, k, v and the result, in their size.")
+    same = [
+        row for row in rows if row["top_k"] == rows[-1]["top_k"] and row["context"] == rows[-1]["context"]
+    ]
+    if len(same) > 1:
+        x, y = (
+            [math.log(f(row)) for row in same] for f in (lambda r: r["length"], lambda r: r["forward"]["moc"])
+        )
+        mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+        slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+        slope /= sum((a - mean_x) ** 2 for a in x)
+        print(f"cost exponent over tokens at k = {rows[-1]['top_k']}: {slope:.3f}")
+
+
+def best_dense(times: dict[str, float | None]) -> float:
+    return min(t for name, t in times.items() if name in DENSE and t is not None)
+
+
+def hardware(device: str) -> str:
+    """The device in words."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0].split(':')[1].strip()}, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    main()

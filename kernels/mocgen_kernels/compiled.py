@@ -1,0 +1,216 @@
+"""The operators as torch custom operators, so that `torch.compile` takes them whole.
+
+A compiled graph holds tensors and plain numbers only: a layout travels as three lists of integers, the
+options as scalars. The operators run what the eager ones run; attention always by a backend that has a
+backward pass of its own, "cpu" or "triton", since nothing within an operator is differentiated.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mocgen_kernels import cpu, router
+from mocgen_kernels.compensation import context_means
+from mocgen_kernels.layout import ContextLayout, Kind
+from mocgen_kernels.rules import Routing
+from mocgen_kernels.selection import Selection, words_for
+
+_KINDS = (Kind.TEXT, Kind.VIDEO)
+
+
+def layout_numbers(layout: ContextLayout) -> tuple[list[int], list[int], list[int]]:
+    """Lengths, kinds (0: text, 1: video) and shots."""
+    return list(layout.lengths), [int(kind is Kind.VIDEO) for kind in layout.kinds], list(layout.shots)
+
+
+def routing_numbers(routing: Routing) -> tuple[Any, ...]:
+    """The fields of `Routing` in order."""
+    return (
+        routing.top_k,
+        routing.causal,
+        routing.policy,
+        routing.text_anchors,
+        routing.local_window,
+        routing.top_p,
+        routing.sub_descriptors,
+        routing.drop_off,
+        routing.drop_in,
+    )
+
+
+@lru_cache(maxsize=64)
+def _layout(lengths: tuple[int, ...], kinds: tuple[int, ...], shots: tuple[int, ...]) -> ContextLayout:
+    return ContextLayout(lengths=lengths, kinds=[_KINDS[kind] for kind in kinds], shots=shots)
+
+
+@torch.library.custom_op("mocgen::route", mutates_args=())
+def route_words(
+    q: Tensor,
+    k: Tensor | None,
+    descriptors: Tensor | None,
+    lengths: list[int],
+    kinds: list[int],
+    shots: list[int],
+    top_k: int,
+    causal: bool,
+    policy: str,
+    text_anchors: str,
+    local_window: int | None,
+    top_p: float,
+    sub_descriptors: int,
+    drop_off: float,
+    drop_in: float,
+    seed: Tensor,
+    triton: bool,
+) -> Tensor:
+    """Bits (B, H, Lq, W) of the routed contexts. `seed`: int64, on the CPU; see `route` for the rest."""
+    routing = Routing(
+        top_k=top_k,
+        causal=causal,
+        policy=policy,  # type: ignore[arg-type]
+        text_anchors=text_anchors,  # type: ignore[arg-type]
+        local_window=local_window,
+        top_p=top_p,
+        sub_descriptors=sub_descriptors,
+        drop_off=drop_off,
+        drop_in=drop_in,
+    )
+    layout = _layout(tuple(lengths), tuple(kinds), tuple(shots))
+    route_by = _triton_routing().route_by if triton else router.route_by
+    return route_by(q, k, layout, routing, int(seed), descriptors).explicit_words(q.device)
+
+
+@route_words.register_fake
+def _(q: Tensor, k: Tensor | None, descriptors: Tensor | None, lengths: list[int], *_: Any) -> Tensor:
+    batch, length, heads, _dim = q.shape
+    return q.new_empty(batch, heads, length, words_for(len(lengths)), dtype=torch.int32)
+
+
+@torch.library.custom_op("mocgen::routed_attention", mutates_args=())
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    k_means: Tensor | None,
+    v_means: Tensor | None,
+    words: Tensor,
+    lengths: list[int],
+    kinds: list[int],
+    shots: list[int],
+    causal: bool,
+    text_anchors: str,
+    local_window: int | None,
+    budget: int,
+    triton: bool,
+) -> tuple[Tensor, Tensor]:
+    """Output (B, Lq, H, D) and log-sum-exp, as the backend keeps it: (B, Lq, H) or (B · H, Lq)."""
+    selection = _selection(q, words, (lengths, kinds, shots), (causal, text_anchors, local_window, budget))
+    backend = _triton_attention() if triton else cpu
+    return backend.attend(q, k, v, k_means, v_means, selection)
+
+
+@attend.register_fake
+def _(q: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    batch, length, heads, _dim = q.shape
+    precise = torch.promote_types(q.dtype, torch.float32)
+    shape = (batch * heads, length) if arguments[-1] else (batch, length, heads)
+    return q.new_empty(q.shape), q.new_empty(shape, dtype=precise)
+
+
+@torch.library.custom_op("mocgen::routed_attention_backward", mutates_args=())
+def attend_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    k_means: Tensor | None,
+    v_means: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    words: Tensor,
+    lengths: list[int],
+    kinds: list[int],
+    shots: list[int],
+    causal: bool,
+    text_anchors: str,
+    local_window: int | None,
+    budget: int,
+    triton: bool,
+) -> list[Tensor]:
+    """Gradients of q, k and v, and of both means if they are given."""
+    selection = _selection(q, words, (lengths, kinds, shots), (causal, text_anchors, local_window, budget))
+    backend = _triton_attention() if triton else cpu
+    gradients = backend.gradients(grad, q, k, v, k_means, v_means, out, lse, selection)
+    return [x for x in gradients if x is not None]
+
+
+@attend_backward.register_fake
+def _(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, k_means: Tensor | None, v_means: Tensor | None, *_: Any
+) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in (q, k, v, k_means, v_means) if x is not None]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, k_means, v_means, words, *numbers = inputs
+    ctx.save_for_backward(q, k, v, k_means, v_means, *output, words)
+    ctx.numbers = numbers
+
+
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    gradients = attend_backward(grad, *ctx.saved_tensors, *ctx.numbers)
+    gradients += [None] * (5 - len(gradients))
+    return (*gradients, *[None] * (1 + len(ctx.numbers)))
+
+
+attend.register_autograd(_differentiate, setup_context=_keep)
+
+
+def routed_attention(
+    q: Tensor, k: Tensor, v: Tensor, selection: Selection, *, compensate: bool, triton: bool
+) -> Tensor:
+    """`mocgen_kernels.routed_attention` for a selection of `route` within the same compiled graph."""
+    layout, routing = selection.layout, selection.routing
+    k_means = context_means(k, layout) if compensate else None
+    v_means = context_means(v, layout) if compensate else None
+    numbers = (routing.causal, routing.text_anchors, routing.local_window, routing.top_k)
+    return attend(q, k, v, k_means, v_means, selection.words, *layout_numbers(layout), *numbers, triton)[0]
+
+
+def _selection(
+    q: Tensor,
+    words: Tensor,
+    layout: tuple[list[int], list[int], list[int]],
+    rules: tuple[bool, str, int | None, int],
+) -> Selection:
+    causal, text_anchors, local_window, top_k = rules
+    routing = Routing(
+        top_k=top_k,
+        causal=causal,
+        text_anchors=text_anchors,  # type: ignore[arg-type]
+        local_window=local_window,
+    )
+    return Selection(
+        layout=_layout(*(tuple(x) for x in layout)),
+        routing=routing,
+        batch=q.shape[0],
+        heads=q.shape[2],
+        query_length=q.shape[1],
+        words=words,
+    )
+
+
+def _triton_routing() -> Any:
+    from mocgen_kernels._triton import routing
+
+    return routing
+
+
+def _triton_attention() -> Any:
+    from mocgen_kernels._triton import attention
+
+    return attention

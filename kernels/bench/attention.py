@@ -14,29 +14,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import DENSE, Clock, dense_ways, extra_memory, flex, hardware
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from mocgen_kernels import ContextLayout, Kind, attention_info, moc_attention, route
 
-DENSE = {
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-}
 FLEX_MAX_LENGTH = {"cpu": 8192, "cuda": 65536}  # its block mask takes L² bytes per head to build
 
 
@@ -113,10 +103,16 @@ def measure(options: argparse.Namespace, length: int, top_k: int) -> dict[str, A
 
     selection = choose()
     row: dict[str, Any] = {
-        "length": length, "context": options.context, "top_k": top_k, "heads": options.heads, "dim": options.dim,
-        "dtype": options.dtype, "backend": options.backend, "density": selection.density(),
+        "length": length,
+        "context": options.context,
+        "top_k": top_k,
+        "heads": options.heads,
+        "dim": options.dim,
+        "dtype": options.dtype,
+        "backend": options.backend,
+        "density": selection.density(),
         "method": attention_info(selection, q, backend=options.backend).method,
-    }  # fmt: skip
+    }
     clock = Clock(options.device, options.runs)
     others = dict(dense_ways(options.device, q, k, v))
     if options.flex and length <= FLEX_MAX_LENGTH[options.device]:
@@ -131,102 +127,6 @@ def measure(options: argparse.Namespace, length: int, top_k: int) -> dict[str, A
     tensors = 4 * q.numel() * q.element_size()
     row["extra_memory"] = (extra_memory(options.device, ours) - tensors / 4) / tensors
     return row
-
-
-class Clock:
-    """Best time of some runs."""
-
-    def __init__(self, device: str, runs: int) -> None:
-        self.device, self.runs = device, runs
-
-    def time(self, run: Callable[[], Any]) -> float | None:
-        """Seconds; None where it cannot run on this device."""
-        try:
-            run()
-            return min(self._once(run) for _ in range(self.runs))
-        except RuntimeError as error:
-            print(f"not measured: {str(error).splitlines()[0]}", file=sys.stderr)
-            return None
-
-    def _once(self, run: Callable[[], Any]) -> float:
-        self._wait()
-        start, repeats = time.perf_counter(), 0
-        while repeats == 0 or time.perf_counter() - start < 0.05:
-            run()
-            repeats += 1
-        self._wait()
-        return (time.perf_counter() - start) / repeats
-
-    def _wait(self) -> None:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
-
-def dense_ways(device: str, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[str, Callable[[], Tensor]]]:
-    """Dense attention by every backend that the device may have."""
-
-    def attend(backend: SDPBackend) -> Callable[[], Tensor]:
-        def run() -> Tensor:
-            with sdpa_kernel(backend):
-                parts = (x.transpose(1, 2) for x in (q, k, v))
-                return scaled_dot_product_attention(*parts).transpose(1, 2)
-
-        return run
-
-    for name, backend in DENSE.items():
-        if device == "cuda" or name == "flash":
-            yield name, attend(backend)
-
-
-def flex(selection: Any, q: Tensor, k: Tensor, v: Tensor) -> Callable[[], Tensor]:
-    """FlexAttention with the mask of the selection; the mask is built outside of the time."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-    attended = (selection.routed() | selection.anchors()).to(q.device)  # (B, H, Lq, C)
-    contexts = selection.layout.token_contexts(q.device)
-
-    def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return attended[b, h, i, contexts[j]]
-
-    mask = create_block_mask(sees, q.shape[0], q.shape[2], q.shape[1], k.shape[1], device=str(q.device))
-    compiled = torch.compile(flex_attention)
-    parts = [x.transpose(1, 2) for x in (q, k, v)]
-    return lambda: compiled(*parts, block_mask=mask).transpose(1, 2)
-
-
-def extra_memory(device: str, run: Callable[[], Any]) -> float:
-    """Peak bytes above what is there before, the result included."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return float(torch.cuda.max_memory_allocated() - before)
-    with watch() as peak:
-        run()
-    return peak[0]
-
-
-@contextmanager
-def watch() -> Iterator[list[float]]:
-    """Growth of the resident memory within the block, by samples every millisecond."""
-    page, done = os.sysconf("SC_PAGE_SIZE"), threading.Event()
-
-    def resident() -> float:
-        return float(Path("/proc/self/statm").read_text().split()[1]) * page
-
-    before, peak = resident(), [0.0]
-
-    def sample() -> None:
-        while not done.wait(0.001):
-            peak[0] = max(peak[0], resident() - before)
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -250,29 +150,21 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     for line in lines:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
     print("ratio: dense / moc, routing included. memory: peak beyond q, k, v and the result, in their size.")
-    same = [
-        row for row in rows if row["top_k"] == rows[-1]["top_k"] and row["context"] == rows[-1]["context"]
-    ]
-    if len(same) > 1:
-        x, y = (
-            [math.log(f(row)) for row in same] for f in (lambda r: r["length"], lambda r: r["forward"]["moc"])
-        )
-        mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
-        slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
-        slope /= sum((a - mean_x) ** 2 for a in x)
+    print_exponent([row for row in rows if row["top_k"] == rows[-1]["top_k"]])
+
+
+def print_exponent(rows: list[dict[str, Any]]) -> None:
+    """Slope of log seconds over log tokens, by least squares, of rows with one budget."""
+    x = [math.log(row["length"]) for row in rows]
+    y = [math.log(row["forward"]["moc"]) for row in rows]
+    spread = [a - sum(x) / len(x) for a in x]
+    if any(spread):
+        slope = sum(a * b for a, b in zip(spread, y, strict=True)) / sum(a * a for a in spread)
         print(f"cost exponent over tokens at k = {rows[-1]['top_k']}: {slope:.3f}")
 
 
 def best_dense(times: dict[str, float | None]) -> float:
     return min(t for name, t in times.items() if name in DENSE and t is not None)
-
-
-def hardware(device: str) -> str:
-    """The device in words."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0].split(':')[1].strip()}, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ class _RoutedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *gradients(grad, *ctx.saved_tensors, selection=ctx.selection), None
+        q, k, v, k_means, v_means, out, lse = ctx.saved_tensors
+        return *gradients(grad, q, k, v, k_means, v_means, out, lse, ctx.selection), None
 
 
 def attend(

@@ -14,6 +14,7 @@ import typer
 from typer.main import get_command
 
 from mocgen import __version__
+from mocgen.cli import eval as evaluation
 from mocgen.cli import extend, generate, info, inspect_routing, models, train
 from mocgen.cli.failures import INTERRUPTED, exit_code, explain
 
@@ -41,6 +42,7 @@ app.command(epilog=inspect_routing.EXAMPLES)(inspect_routing.inspect_routing)
 app.command(epilog=info.EXAMPLES)(info.info)
 app.command()(models.models)
 app.command(epilog=train.EXAMPLES)(train.train)
+app.add_typer(evaluation.app, name="eval")
 
 
 def _print_version(wanted: bool) -> None:

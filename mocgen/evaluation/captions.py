@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from mocgen.bundle import NativeModel
-from mocgen.errors import UsageError
 from mocgen.settings import Settings
 from mocgen.training.world import ShotSpec
 
 from .filming import film
 from .rates import Rate
 from .reading import ATTRIBUTES, Reading, agreement, decode, encode_true, read_shot
+from .requests import CaptionsRequest
 from .scenes import captioned_shot
 
 SHOWN = 24  # shots that are kept for the picture
@@ -50,15 +50,13 @@ class CaptionReport:
 
 
 def measure_captions(
-    model: NativeModel, samples: int, settings: Settings, *, on_progress: OnProgress
+    model: NativeModel, request: CaptionsRequest, settings: Settings, *, on_progress: OnProgress
 ) -> CaptionReport:
-    """Generate and read `samples` shots. A function of its arguments, but for the time.
+    """Generate and read single shots. A function of its arguments, but for the time.
 
     Raises UsageError for settings that the model cannot carry out.
     """
-    if not 1 <= samples <= 100_000:
-        raise UsageError(f"samples must be from 1 to 100000, not {samples}")
-    start = time.monotonic()
+    start, samples = time.monotonic(), request.samples
     judged, truths, misread = [], [], Counter[tuple[str, str, str]]()
     for number in range(samples):
         on_progress(number, samples)

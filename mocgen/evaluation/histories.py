@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 from mocgen.bundle import NativeModel
 from mocgen.history import History, PastShot, read_history
@@ -17,8 +16,6 @@ from mocgen.video import VideoWriter, probe
 from .filming import film
 from .reading import decode, encode_true, read_shot
 from .scenes import ReturnScene
-
-HistoryKind = Literal["rendered", "generated"]
 
 
 def rendered_history(shots: Sequence[ShotSpec], model: NativeModel) -> History:
@@ -31,9 +28,7 @@ def rendered_history(shots: Sequence[ShotSpec], model: NativeModel) -> History:
     )
 
 
-def generated_history(
-    scene: ReturnScene, model: NativeModel, settings: Settings
-) -> tuple[History, Look]:
+def generated_history(scene: ReturnScene, model: NativeModel, settings: Settings) -> tuple[History, Look]:
     """Shots that the model drew one by one from complete captions, remembered under those of the scene.
 
     Returns them, and the look that the character was given.

@@ -1,7 +1,9 @@
 """Generated frames → the look of the object, and where it is: the nearest rendering.
 
 Every look is laid over the frames at many positions and sizes. What counts is how much better it explains
-the covered pixels than the place behind it does; the look with the most, over all frames, is the match.
+the covered pixels than the place behind it does: once pixel by pixel, once by its colours wherever they
+are (so that a pattern that is a little off keeps its colours). The look with the most, over all frames, is
+the match.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mocgen.training.world import Look
+from mocgen.training.world import SHAPES, Look
 
 from .backdrops import CAP, backdrop_distance
+from .content import content_gains
 from .templates import SPIN_PHASES, Templates, cut_out, templates
 
 RADII = (0.09, 0.12, 0.15, 0.18, 0.21, 0.24)  # in frame widths, of the first search
@@ -46,13 +49,19 @@ def match_look(frames: Tensor, place: str) -> Match:
     where = _look_around(where.gather(1, best[..., None].expand(-1, -1, 3)), *ROUNDS[1])
     gains = _gains(features, where, bank, torch.cat((upright, turning)))
     peaks, index = gains.max(dim=2)  # (ways, T, looks)
-    total = peaks.sum(1)  # (ways, looks)
-    way, number = divmod(int(total.argmax()), total.shape[1])
+    fits = peaks.sum(1).unflatten(1, (len(SHAPES), -1))  # (ways, shapes, looks of a shape)
+    best = fits.argmax(2) + torch.arange(len(SHAPES)) * fits.shape[2]  # (ways, shapes)
+    picks = index.gather(2, best[:, None].expand(-1, len(frames), -1)).movedim(0, 1).flatten(1)
+    windows = where.gather(1, picks[..., None].expand(-1, -1, 3))  # (T, ways · shapes, 3)
+    views = torch.cat((upright, turning))
+    total = fits + content_gains(features, windows, views, bank)
+    way, number = divmod(int(total.argmax()), total[0].numel())
+    shape = number // fits.shape[2]
     return Match(
         look=bank.look_at(number),
-        where=where[torch.arange(len(frames)), index[way, :, number]],
+        where=windows[:, way * len(SHAPES) + shape],
         spins=way > 0,
-        gain=float(total[way, number]),
+        gain=float(total.max()),
     )
 
 
@@ -92,7 +101,9 @@ def _gains(features: Tensor, where: Tensor, bank: Templates, views: Tensor) -> T
     for view in views:
         base = cut.flatten(2) @ bank.fields[view]  # (T, K, G)
         shares = (colors @ bank.shares[view]).unflatten(1, (windows, 3))  # (T, K, 3, 2G)
-        terms = torch.cat((base[:, :, None], shares.unflatten(-1, (2, -1)).movedim(3, 2).flatten(2, 3)), dim=2)
+        terms = torch.cat(
+            (base[:, :, None], shares.unflatten(-1, (2, -1)).movedim(3, 2).flatten(2, 3)), dim=2
+        )
         by_group = terms.movedim(-1, 0).flatten(1, 2) @ bank.mixing  # (G, TK, M)
         gains = by_group.unflatten(1, (count, windows)).movedim(0, 2) - bank.energy[view][:, None]
         found.append(gains.flatten(2))

@@ -55,9 +55,7 @@ def look_agreement(found: Look, wanted: Look) -> dict[str, bool]:
 @torch.inference_mode()
 def encode_true(shot: ShotSpec, model: NativeModel) -> Tensor:
     """A shot's rendered frames as latents (1, T, C, h, w)."""
-    pixels = torch.from_numpy(
-        render_shot(shot, frames=model.defaults.frames, size=model.codec.config.size)
-    )
+    pixels = torch.from_numpy(render_shot(shot, frames=model.defaults.frames, size=model.codec.config.size))
     weight = next(model.codec.parameters())
     return model.codec.encode(to_unit_range(pixels).to(weight.device, weight.dtype)).float().cpu()[None]
 

@@ -11,41 +11,19 @@ import torch
 from torch import Tensor
 
 from mocgen.bundle import NativeModel
-from mocgen.errors import UsageError
 from mocgen.settings import Settings
 
-from .histories import HistoryKind
 from .rates import Rate, mean
 from .reading import decode, encode_true, look_agreement, read_shot
+from .requests import RecallRequest
 from .returns import Return, Returns
 from .scenes import ReturnScene, return_scene
-from .ways import WAYS, Way, read_way
+from .ways import Way, read_way
 
 ASPECTS = ("exact", "shape", "pattern", "colours")
-LONGEST_GAP = 40
 SHOWN = 2  # scenes of each gap that are kept for the picture
 
 OnProgress = Callable[[int, int], None]  # shots done, of how many
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecallRequest:
-    """What to measure. Raises UsageError for what cannot be."""
-
-    ways: tuple[str, ...] = WAYS
-    gaps: tuple[int, ...] = (1, 4, 8, 15)
-    samples: int = 12  # scenes for each gap
-    history: HistoryKind = "rendered"
-
-    def __post_init__(self) -> None:
-        for way in self.ways:
-            read_way(way)
-        if not self.ways:
-            raise UsageError("no way to choose contexts; name one with --attention")
-        if not self.gaps or not all(1 <= gap <= LONGEST_GAP for gap in self.gaps):
-            raise UsageError(f"gaps must be from 1 to {LONGEST_GAP} shots")
-        if not 1 <= self.samples <= 100_000:
-            raise UsageError(f"samples must be from 1 to 100000, not {self.samples}")
 
 
 @dataclass(frozen=True, kw_only=True)

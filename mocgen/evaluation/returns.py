@@ -13,8 +13,9 @@ from mocgen.settings import Settings
 from mocgen.training.world import Look
 
 from .filming import StopWatch, film
-from .histories import HistoryKind, clip_history, generated_history, rendered_history
+from .histories import clip_history, generated_history, rendered_history
 from .reading import look_agreement, read_shot
+from .requests import HistoryKind
 from .scenes import ReturnScene
 from .watch import ReturnWatch, object_tokens
 from .ways import Way

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mocgen.bundle import NativeModel
-from mocgen.errors import UsageError
 from mocgen.settings import Settings
 from mocgen.training.world import ShotSpec, render_shot
 
@@ -19,10 +18,10 @@ from .filming import film
 from .histories import rendered_history
 from .rates import Rate, mean
 from .reading import look_agreement, read_shot
+from .requests import RolloutRequest
 from .scenes import rollout_shots
 
 BINS = 5  # of shots along a roll-out, for recall
-SHOTS_LIMIT = 2000
 DRIFT_SPAN = 0.2  # of a roll-out at each end: their difference in brightness is the drift
 
 OnProgress = Callable[[int, int], None]  # shots done, of how many
@@ -59,17 +58,13 @@ class RolloutReport:
 
 
 def measure_rollout(
-    model: NativeModel, *, shots: int, rollouts: int, settings: Settings, on_progress: OnProgress
+    model: NativeModel, request: RolloutRequest, settings: Settings, *, on_progress: OnProgress
 ) -> RolloutReport:
-    """Roll out `rollouts` scenes of `shots` shots each, after a rendered shot of the hero.
+    """Roll out scenes, each after a rendered shot of its hero.
 
-    Raises UsageError for numbers that make no sense, and settings that the model cannot carry out.
+    Raises UsageError for settings that the model cannot carry out.
     """
-    if not 2 <= shots <= SHOTS_LIMIT:
-        raise UsageError(f"shots must be from 2 to {SHOTS_LIMIT}, not {shots}")
-    if not 1 <= rollouts <= 10_000:
-        raise UsageError(f"samples must be from 1 to 10000, not {rollouts}")
-    start = time.monotonic()
+    start, shots, rollouts = time.monotonic(), request.shots, request.samples
     rolled, cuts, steady = [], [], []
     for number in range(rollouts):
         specs = rollout_shots(settings.seed, number, shots)
@@ -133,9 +128,7 @@ def _judge(
             agreement = look_agreement(read_shot(pixels, place=spec.place).match.look, hero)
         brightness = float(pixels.float().mean() - true.float().mean()) / 255
         picture = pixels[len(pixels) // 2]
-        rolled.append(
-            RolledShot(number=number, brightness=brightness, agreement=agreement, picture=picture)
-        )
+        rolled.append(RolledShot(number=number, brightness=brightness, agreement=agreement, picture=picture))
     return tuple(rolled)
 
 
@@ -173,9 +166,7 @@ def _threshold(truth: Sequence[Tensor]) -> float:
 
 def _changes(shots: Sequence[Tensor]) -> tuple[list[float], list[float]]:
     """Mean absolute change between neighbouring frames: inside shots, and from shot to shot."""
-    within = [
-        float(change) for shot in shots for change in shot.float().diff(dim=0).abs().mean((1, 2, 3))
-    ]
+    within = [float(change) for shot in shots for change in shot.float().diff(dim=0).abs().mean((1, 2, 3))]
     across = [
         float((after[0].float() - before[-1].float()).abs().mean())
         for before, after in zip(shots[:-1], shots[1:], strict=True)

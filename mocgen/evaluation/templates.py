@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
+from itertools import combinations_with_replacement, product
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from mocgen.training.world.render import PALETTE
 SIDE = 32  # pixels of a template
 REACH = 1.25  # half its side, in radii of the object
 SPIN_PHASES = (0.25, 0.75)
+COLOR_SETS = tuple(combinations_with_replacement(COLORS, 2))  # of one colour or two
 UNTURNABLE = (("ball", "plain"), ("ring", "plain"))  # shapes and patterns on which turning cannot be seen
 PLACE, BACKDROP, SIZE, DIAMETER = "outer space", 0, 64, 0.42  # what templates are cut out of: no shadow there
 
@@ -47,6 +48,8 @@ class Templates:
     fields: Tensor  # (V, 4P, G): 2 · base of red, green, blue, then cover
     shares: Tensor  # (V, P, 2G): 2 · first, then 2 · second
     mixing: Tensor  # (G, 7, M): 1, then the red, green, blue of color and of color2
+    own: Tensor  # (V, shapes, P): share of a pixel that has the object's own colours, without outline and glint
+    color_sets: Tensor  # (G · M / shapes,): which of COLOR_SETS the looks of each shape have
     energy: Tensor  # (V, G, M): sum over pixels of cover · |colour|²; infinite for padding
 
     def look_at(self, number: int) -> Look:
@@ -95,8 +98,24 @@ def templates(frames: int) -> Templates:
         fields=fields.permute(1, 2, 3, 0).flatten(1, 2).contiguous(),
         shares=(2 * shares).permute(1, 3, 2, 0).flatten(2).contiguous(),
         mixing=mixing,
+        own=shares.sum(2)[:: len(groups) // len(SHAPES)].movedim(0, 1).clamp(0, 1).contiguous(),
+        color_sets=_color_sets(looks[: len(groups) // len(SHAPES)], most),
         energy=energy,
     )
+
+
+def _color_sets(looks: list[tuple[Look, ...]], most: int) -> Tensor:
+    """Which of COLOR_SETS each look has, padded to `most` looks in a group and flattened."""
+    sets = torch.zeros(len(looks), most, dtype=torch.long)
+    for group, members in enumerate(looks):
+        for place, look in enumerate(members):
+            sets[group, place] = COLOR_SETS.index(_set_of(look))
+    return sets.flatten()
+
+
+def _set_of(look: Look) -> tuple[str, str]:
+    pair = sorted((look.color, look.color2 or look.color), key=COLORS.index)
+    return pair[0], pair[1]
 
 
 def _group_of(look: Look) -> tuple[str, str, bool]:

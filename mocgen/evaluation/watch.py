@@ -43,7 +43,10 @@ class ReturnWatch:
         self._possible += queries * (scene or layout).length
         self._flops += self._heads * q.shape[-1] * (4 * pairs + _scoring(selection))
         target = torch.tensor(
-            [shot == self._seen and kind is Kind.VIDEO for shot, kind in zip(layout.shots, layout.kinds, strict=True)]
+            [
+                shot == self._seen and kind is Kind.VIDEO
+                for shot, kind in zip(layout.shots, layout.kinds, strict=True)
+            ]
         )
         found = selection.routed()[0].cpu()[..., target].any(-1).float()  # (H, Lq)
         before = self._found[layer]

@@ -29,7 +29,7 @@ class Way:
 
 
 def read_way(name: str) -> Way:
-    """"moc-4" → attention moc with top-k 4; "none", "named" and "clip" stand for what they say.
+    """ "moc-4" → attention moc with top-k 4; "none", "named" and "clip" stand for what they say.
 
     Raises UsageError for other names.
     """

@@ -1,0 +1,112 @@
+"""Plots of the results, with their intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from .captions import CaptionReport
+from .rates import Rate
+from .recall import RecallReport
+from .rollout import RolloutReport
+
+INK, FAINT = "#1d1d24", "#74747f"
+DPI = 140
+COLORS = (
+    "#1d1d24", "#9ecae1", "#4292c6", "#2171b5", "#08306b", "#8c6bb1", "#e6872e", "#d94801", "#a0a0a8", "#2a9d4a",
+    "#c51b7d",
+)  # fmt: skip
+MARKERS = "osD^vP*Xhdp"
+
+
+def draw_recall(report: RecallReport, path: Path) -> None:
+    """Exact recall over the gap, and over what was attended."""
+    figure = Figure(figsize=(10.5, 4.4), layout="constrained")
+    over_gap, over_density = figure.subplots(1, 2, sharey=True)
+    gaps = report.request.gaps
+    width = 0.7 / len(report.request.ways)
+    for index, way in enumerate(report.request.ways):
+        style = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+        places = [n + (index + 0.5) * width - 0.35 for n in range(len(gaps))]
+        rates = [report.of(way, gap).rates["exact"] for gap in gaps]
+        _with_bars(over_gap, places, rates, label=way, linewidth=0.8, **style)
+        whole = report.of(way)
+        _with_bars(over_density, [whole.density], [whole.rates["exact"]], linewidth=0, **style)
+    over_gap.set_xticks(range(len(gaps)), [str(gap) for gap in gaps])
+    over_gap.set(xlabel="gap in shots", ylabel="exact look recalled")
+    over_density.set(xlabel="attended density, all gaps", xlim=(0, 1.05))
+    for axes in (over_gap, over_density):
+        _reference_lines(axes, report.ceiling["exact"].value, report.chance["exact"])
+    over_gap.legend(fontsize=7, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, 0.97))
+    figure.savefig(path, dpi=DPI)
+
+
+def _reference_lines(axes: Axes, ceiling: float, chance: float) -> None:
+    axes.axhline(ceiling, color=FAINT, linestyle="--", linewidth=1)
+    axes.axhline(chance, color=FAINT, linestyle=":", linewidth=1)
+    left = axes.get_xlim()[0]
+    axes.text(left, ceiling + 0.01, " ceiling: true frames", fontsize=7, color=FAINT)
+    axes.text(left, chance + 0.01, " chance", fontsize=7, color=FAINT)
+    axes.set_ylim(-0.03, 1.08)
+    _tidy(axes)
+
+
+def _with_bars(axes: Axes, places: list[float], rates: list[Rate], **style: object) -> None:
+    values = [rate.value for rate in rates]
+    reach = [[rate.value - rate.low for rate in rates], [rate.high - rate.value for rate in rates]]
+    axes.errorbar(places, values, yerr=reach, markersize=5, elinewidth=1, capsize=2, **style)
+
+
+def draw_captions(report: CaptionReport, path: Path) -> None:
+    """A bar for each attribute, beside it what true frames are read as."""
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    names = list(report.rates)
+    for rates, shift, color, label in (
+        (report.rates, -0.2, "#2171b5", "generated"),
+        (report.ceiling, 0.2, "#c9ccd6", "true frames"),
+    ):
+        places = [n + shift for n in range(len(names))]
+        axes.bar(places, [rates[name].value for name in names], width=0.38, color=color, label=label)
+        _with_bars(axes, places, [rates[name] for name in names], color=INK, linestyle="none")
+    axes.set_xticks(range(len(names)), names)
+    axes.set(ylim=(0, 1.08), ylabel=f"right, of {report.samples} shots")
+    axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    _tidy(axes)
+    figure.savefig(path, dpi=DPI)
+
+
+def draw_rollout(report: RolloutReport, path: Path) -> None:
+    """Brightness against the true shots, and recall of the hero, along the roll-out."""
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    light, recall = figure.subplots(2, 1, sharex=True)
+    for shots in report.rolled:
+        light.plot([s.number for s in shots], [s.brightness for s in shots], color="#9ecae1", linewidth=0.8)
+    numbers = range(1, report.shots + 1)
+    middle = [sum(shots[n - 1].brightness for shots in report.rolled) / len(report.rolled) for n in numbers]
+    light.plot(numbers, middle, color="#08306b", linewidth=1.5)
+    light.axhline(0, color=FAINT, linewidth=0.8)
+    light.set(ylabel="brighter than true", ylim=(-0.15, 0.15))
+    for name, found, color in (
+        ("exact look", report.recall, "#2171b5"),
+        ("its colours", report.colours, "#e6872e"),
+    ):
+        places = [(first + last) / 2 for first, last, _ in found]
+        _with_bars(
+            recall, places, [rate for _, _, rate in found], color=color, marker="o", label=name, linewidth=1
+        )
+    recall.set(xlabel="shot", ylabel="hero recalled", ylim=(-0.03, 1.08))
+    recall.legend(fontsize=8, frameon=False)
+    for axes in (light, recall):
+        _tidy(axes)
+    figure.savefig(path, dpi=DPI)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#ececf0", linewidth=0.8)
+    axes.set_axisbelow(True)

@@ -66,7 +66,8 @@ Attentions = Annotated[
     typer.Option(
         metavar="NAME",
         help="A row of the table; repeat for more: dense, moc-2 (any budget), window-4, random-4, "
-        "first-frame, none (no history), named (the caption names the look), clip (history from a video file).",
+        "first-frame, none (no history), named (the caption names the look), "
+        "clip (history from a video file).",
     ),
 ]
 Gaps = Annotated[

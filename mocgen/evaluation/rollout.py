@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -160,7 +161,7 @@ def _threshold(truth: Sequence[Tensor]) -> float:
     """The change between frames that tells cuts from motion best in the true shots."""
     within, across = _changes(truth)
     tried = sorted((*within, *across))
-    middles = [(a + b) / 2 for a, b in zip(tried[:-1], tried[1:], strict=True)]
+    middles = [(a + b) / 2 for a, b in pairwise(tried)]
     return max(middles, key=lambda m: mean(c > m for c in across) + mean(c <= m for c in within))
 
 
@@ -168,8 +169,7 @@ def _changes(shots: Sequence[Tensor]) -> tuple[list[float], list[float]]:
     """Mean absolute change between neighbouring frames: inside shots, and from shot to shot."""
     within = [float(change) for shot in shots for change in shot.float().diff(dim=0).abs().mean((1, 2, 3))]
     across = [
-        float((after[0].float() - before[-1].float()).abs().mean())
-        for before, after in zip(shots[:-1], shots[1:], strict=True)
+        float((after[0].float() - before[-1].float()).abs().mean()) for before, after in pairwise(shots)
     ]
     return within, across
 

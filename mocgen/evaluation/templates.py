@@ -48,7 +48,7 @@ class Templates:
     fields: Tensor  # (V, 4P, G): 2 · base of red, green, blue, then cover
     shares: Tensor  # (V, P, 2G): 2 · first, then 2 · second
     mixing: Tensor  # (G, 7, M): 1, then the red, green, blue of color and of color2
-    own: Tensor  # (V, shapes, P): share of a pixel that has the object's own colours, without outline and glint
+    own: Tensor  # (V, shapes, P): how much of the object's own colours a pixel has: no outline, no glint
     color_sets: Tensor  # (G · M / shapes,): which of COLOR_SETS the looks of each shape have
     energy: Tensor  # (V, G, M): sum over pixels of cover · |colour|²; infinite for padding
 
@@ -125,7 +125,7 @@ def _group_of(look: Look) -> tuple[str, str, bool]:
 def _group(shape: str, pattern: str, black: bool, frames: int) -> tuple[Tensor, Tensor, Tensor]:
     """cover (V, P), base (V, 3, P), shares (V, 2, P), solved from a few renderings."""
     firsts = ("black",) if black else ("red", "white")
-    pairs = [(color, None) for color in firsts]
+    pairs: list[tuple[str, str | None]] = [(color, None) for color in firsts]
     if pattern != "plain":
         pairs = [("black", "white"), ("white", "black")] if black else [("red", "green"), ("white", "blue")]
     looks = [Look(shape=shape, pattern=pattern, color=a, color2=b) for a, b in pairs]

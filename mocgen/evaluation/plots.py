@@ -16,48 +16,67 @@ from .rollout import RolloutReport
 INK, FAINT = "#1d1d24", "#74747f"
 DPI = 140
 COLORS = (
-    "#1d1d24", "#9ecae1", "#4292c6", "#2171b5", "#08306b", "#8c6bb1", "#e6872e", "#d94801", "#a0a0a8", "#2a9d4a",
-    "#c51b7d",
+    "#1d1d24", "#9ecae1", "#4292c6", "#2171b5", "#08306b", "#8c6bb1", "#e6872e", "#d94801",
+    "#a0a0a8", "#2a9d4a", "#c51b7d",
 )  # fmt: skip
 MARKERS = "osD^vP*Xhdp"
 
 
 def draw_recall(report: RecallReport, path: Path) -> None:
     """Exact recall over the gap, and over what was attended."""
-    figure = Figure(figsize=(10.5, 4.4), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
     over_gap, over_density = figure.subplots(1, 2, sharey=True)
-    gaps = report.request.gaps
-    width = 0.7 / len(report.request.ways)
-    for index, way in enumerate(report.request.ways):
-        style = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
-        places = [n + (index + 0.5) * width - 0.35 for n in range(len(gaps))]
+    gaps, ways = report.request.gaps, report.request.ways
+    for index, way in enumerate(ways):
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        places = [n + 0.75 * ((index + 0.5) / len(ways) - 0.5) for n in range(len(gaps))]
         rates = [report.of(way, gap).rates["exact"] for gap in gaps]
-        _with_bars(over_gap, places, rates, label=way, linewidth=0.8, **style)
+        _points(over_gap, places, rates, color=color, marker=marker)
         whole = report.of(way)
-        _with_bars(over_density, [whole.density], [whole.rates["exact"]], linewidth=0, **style)
+        _points(over_density, [whole.density], [whole.rates["exact"]], color=color, marker=marker, label=way)
     over_gap.set_xticks(range(len(gaps)), [str(gap) for gap in gaps])
-    over_gap.set(xlabel="gap in shots", ylabel="exact look recalled")
+    over_gap.set(xlabel="gap in shots", ylabel="exact look recalled", xlim=(-0.5, len(gaps) - 0.5))
     over_density.set(xlabel="attended density, all gaps", xlim=(0, 1.05))
     for axes in (over_gap, over_density):
         _reference_lines(axes, report.ceiling["exact"].value, report.chance["exact"])
-    over_gap.legend(fontsize=7, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, 0.97))
+    over_density.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=DPI)
 
 
 def _reference_lines(axes: Axes, ceiling: float, chance: float) -> None:
-    axes.axhline(ceiling, color=FAINT, linestyle="--", linewidth=1)
-    axes.axhline(chance, color=FAINT, linestyle=":", linewidth=1)
     left = axes.get_xlim()[0]
-    axes.text(left, ceiling + 0.01, " ceiling: true frames", fontsize=7, color=FAINT)
-    axes.text(left, chance + 0.01, " chance", fontsize=7, color=FAINT)
+    for height, style, name in ((ceiling, "--", "true frames"), (chance, ":", "chance")):
+        axes.axhline(height, color=FAINT, linestyle=style, linewidth=1)
+        axes.text(left, height + 0.015, f" {name}", fontsize=7, color=FAINT)
     axes.set_ylim(-0.03, 1.08)
     _tidy(axes)
 
 
-def _with_bars(axes: Axes, places: list[float], rates: list[Rate], **style: object) -> None:
+def _points(
+    axes: Axes,
+    places: list[float],
+    rates: list[Rate],
+    *,
+    color: str,
+    marker: str = "",
+    label: str | None = None,
+    line: str = "none",
+) -> None:
+    """Rates with their intervals."""
     values = [rate.value for rate in rates]
     reach = [[rate.value - rate.low for rate in rates], [rate.high - rate.value for rate in rates]]
-    axes.errorbar(places, values, yerr=reach, markersize=5, elinewidth=1, capsize=2, **style)
+    axes.errorbar(
+        places,
+        values,
+        yerr=reach,
+        color=color,
+        marker=marker,
+        label=label,
+        linestyle=line,
+        markersize=5,
+        elinewidth=1,
+        capsize=2,
+    )
 
 
 def draw_captions(report: CaptionReport, path: Path) -> None:
@@ -71,7 +90,7 @@ def draw_captions(report: CaptionReport, path: Path) -> None:
     ):
         places = [n + shift for n in range(len(names))]
         axes.bar(places, [rates[name].value for name in names], width=0.38, color=color, label=label)
-        _with_bars(axes, places, [rates[name] for name in names], color=INK, linestyle="none")
+        _points(axes, places, [rates[name] for name in names], color=INK)
     axes.set_xticks(range(len(names)), names)
     axes.set(ylim=(0, 1.08), ylabel=f"right, of {report.samples} shots")
     axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
@@ -95,9 +114,8 @@ def draw_rollout(report: RolloutReport, path: Path) -> None:
         ("its colours", report.colours, "#e6872e"),
     ):
         places = [(first + last) / 2 for first, last, _ in found]
-        _with_bars(
-            recall, places, [rate for _, _, rate in found], color=color, marker="o", label=name, linewidth=1
-        )
+        rates = [rate for _, _, rate in found]
+        _points(recall, places, rates, color=color, marker="o", label=name, line="-")
     recall.set(xlabel="shot", ylabel="hero recalled", ylim=(-0.03, 1.08))
     recall.legend(fontsize=8, frameon=False)
     for axes in (light, recall):

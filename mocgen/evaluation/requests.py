@@ -59,11 +59,11 @@ class RolloutRequest:
         _check_count(self.samples, "samples", 10_000)
 
 
-QUICK_RECALL = RecallRequest(ways=QUICK_WAYS, gaps=(1, 8), samples=4)
-QUICK_CAPTIONS = CaptionsRequest(samples=40)
-QUICK_ROLLOUT = RolloutRequest(shots=30, samples=1)
-
-
 def _check_count(value: int, name: str, most: int) -> None:
     if not 1 <= value <= most:
         raise UsageError(f"{name} must be from 1 to {most}, not {value}")
+
+
+QUICK_RECALL = RecallRequest(ways=QUICK_WAYS, gaps=(1, 8), samples=4)
+QUICK_CAPTIONS = CaptionsRequest(samples=40)
+QUICK_ROLLOUT = RolloutRequest(shots=30, samples=1)

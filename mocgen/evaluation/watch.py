@@ -1,4 +1,4 @@
-"""Watches the attention of one shot: what it costs, and whether it finds the shot where a character was seen."""
+"""Watches one shot's attention: what it costs, and whether it finds where a character was seen."""
 
 from __future__ import annotations
 
@@ -42,12 +42,8 @@ class ReturnWatch:
         self._pairs += pairs
         self._possible += queries * (scene or layout).length
         self._flops += self._heads * q.shape[-1] * (4 * pairs + _scoring(selection))
-        target = torch.tensor(
-            [
-                shot == self._seen and kind is Kind.VIDEO
-                for shot, kind in zip(layout.shots, layout.kinds, strict=True)
-            ]
-        )
+        owners = zip(layout.shots, layout.kinds, strict=True)
+        target = torch.tensor([shot == self._seen and kind is Kind.VIDEO for shot, kind in owners])
         found = selection.routed()[0].cpu()[..., target].any(-1).float()  # (H, Lq)
         before = self._found[layer]
         self._found[layer] = found if before is None else before + found

@@ -11,7 +11,8 @@ from mocgen.settings import ATTENTION_NAMES, AttentionName
 
 Past = Literal["shots", "clip", "none"]
 WAYS = (
-    "dense", "moc-1", "moc-2", "moc-4", "moc-8", "first-frame", "window-4", "random-4", "none", "named", "clip",
+    "dense", "moc-1", "moc-2", "moc-4", "moc-8", "first-frame", "window-4", "random-4",
+    "none", "named", "clip",
 )  # fmt: skip
 QUICK_WAYS = ("dense", "moc-2", "window-2", "random-2", "none")
 WITH_BUDGET = ("moc", "window", "random")

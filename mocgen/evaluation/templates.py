@@ -127,7 +127,7 @@ def _group(shape: str, pattern: str, black: bool, frames: int) -> tuple[Tensor, 
     firsts = ("black",) if black else ("red", "white")
     pairs: list[tuple[str, str | None]] = [(color, None) for color in firsts]
     if pattern != "plain":
-        pairs = [("black", "white"), ("white", "black")] if black else [("red", "green"), ("white", "blue")]
+        pairs = [("black", "yellow"), ("blue", "black")] if black else [("red", "green"), ("white", "blue")]
     looks = [Look(shape=shape, pattern=pattern, color=a, color2=b) for a, b in pairs]
     views = [_views(look, frames) for look in looks]
     shown = torch.stack([view[1] for view in views]).movedim(1, 0)  # (V, n, 3, P)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mocgen.cli.eval_ablations import ablations
 from mocgen.cli.options import Debug, Format, Quiet
 from mocgen.errors import UsageError
 from mocgen.evaluation.requests import (
@@ -42,6 +43,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+app.command()(ablations)
 
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Also write JSON and pictures to this folder.")

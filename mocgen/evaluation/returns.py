@@ -58,7 +58,7 @@ class Returns:
             self.model, [caption], settings, history=history, first=first, watch=watch, recorder=recorder
         )
         (shot,) = run.shots()
-        seconds = watch.seconds
+        seconds = watch.seconds - recorder.seconds
         match = read_shot(shot.pixels, place=back.place).match
         tokens = object_tokens(match.where, grid=config.grid, group=config.patch_frames)
         return Return(

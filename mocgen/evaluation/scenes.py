@@ -40,11 +40,15 @@ class ReturnScene:
         return len(self.others) + 1
 
 
-def return_scene(seed: int, number: int, gap: int) -> ReturnScene:
-    """The scene of this number; a function of its arguments alone."""
+def return_scene(seed: int, number: int, gap: int, *, held_out: bool = True) -> ReturnScene:
+    """The scene of this number; a function of its arguments alone.
+
+    held_out: the character is seen and comes back in places in which its look was never trained on; False:
+    in others.
+    """
     rng = np.random.default_rng((seed, gap, number))
-    hero = _held_out_look(rng)
-    first, last = rng.permutation(_held_out_places(hero))[:2]
+    hero = _draw_look(rng, held_out)
+    first, last = rng.permutation(_places(hero, held_out))[:2]
     seen = _hidden(_shot(hero, str(first), rng), rng)
     others = []
     for _ in range(gap - 1):
@@ -59,14 +63,14 @@ def return_scene(seed: int, number: int, gap: int) -> ReturnScene:
 def captioned_shot(seed: int, number: int) -> ShotSpec:
     """A shot with a complete caption; a function of its arguments alone."""
     rng = np.random.default_rng((seed, number))
-    look = _held_out_look(rng)
-    return _shot(look, str(rng.choice(_held_out_places(look))), rng)
+    look = _draw_look(rng, True)
+    return _shot(look, str(rng.choice(_places(look, True))), rng)
 
 
 def rollout_shots(seed: int, number: int, shots: int) -> tuple[ShotSpec, ...]:
     """A hero's shot, then `shots` more in ever other places; it comes back in every second one."""
     rng = np.random.default_rng((seed, number, shots))
-    hero = _held_out_look(rng)
+    hero = _draw_look(rng, True)
     made = [_hidden(_shot(hero, PLACES[rng.integers(len(PLACES))], rng), rng)]
     for index in range(shots):
         elsewhere = [place for place in PLACES if place != made[-1].place]
@@ -76,22 +80,22 @@ def rollout_shots(seed: int, number: int, shots: int) -> tuple[ShotSpec, ...]:
     return tuple(made)
 
 
-@lru_cache(maxsize=1)
-def _held_out_looks() -> tuple[Look, ...]:
-    """Looks with at least two places in which they were never trained on."""
-    return tuple(look for look in all_looks() if len(_held_out_places(look)) >= 2)
+@lru_cache(maxsize=2)
+def _looks(held_out: bool) -> tuple[Look, ...]:
+    """Looks with at least two places on one side of the split."""
+    return tuple(look for look in all_looks() if len(_places(look, held_out)) >= 2)
 
 
-def _held_out_look(rng: np.random.Generator) -> Look:
+def _draw_look(rng: np.random.Generator, held_out: bool) -> Look:
     """Drawn like `sample_look` does: uniform over patterns, not over looks."""
-    looks = _held_out_looks()
-    drawn = sample_look(rng).pattern
-    fitting = [look for look in looks if look.pattern == drawn] or looks
+    looks = _looks(held_out)
+    pattern = sample_look(rng).pattern
+    fitting = [look for look in looks if look.pattern == pattern] or list(looks)
     return fitting[rng.integers(len(fitting))]
 
 
-def _held_out_places(look: Look) -> list[str]:
-    return [place for place in PLACES if is_held_out(look, place)]
+def _places(look: Look, held_out: bool) -> list[str]:
+    return [place for place in PLACES if is_held_out(look, place) == held_out]
 
 
 def _shot(look: Look, place: str, rng: np.random.Generator, *, size: float | None = None) -> ShotSpec:

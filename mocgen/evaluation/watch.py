@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -25,6 +26,7 @@ class ReturnWatch:
         self._pairs = 0.0
         self._possible = 0
         self._flops = 0.0
+        self._seconds = 0.0
 
     def record(
         self,
@@ -38,6 +40,7 @@ class ReturnWatch:
         contexts: Sequence[int] | None = None,
     ) -> None:
         """Count one layer of one step; see `Recorder`."""
+        begun = time.perf_counter()
         pairs, queries = selection.pairs(), selection.query_length
         self._pairs += pairs
         self._possible += queries * (scene or layout).length
@@ -48,6 +51,7 @@ class ReturnWatch:
         before = self._found[layer]
         self._found[layer] = found if before is None else before + found
         self._calls[layer] += 1
+        self._seconds += time.perf_counter() - begun
 
     @property
     def density(self) -> float:
@@ -58,6 +62,11 @@ class ReturnWatch:
     def flops(self) -> float:
         """Of attention, routing included, in all recorded steps; a multiplication and an addition are 2."""
         return self._flops
+
+    @property
+    def seconds(self) -> float:
+        """That watching took: no part of what making the shot takes."""
+        return self._seconds
 
     def routed_to_seen(self, tokens: Tensor) -> Tensor:
         """Share of the steps in which queries found the shot: (layers, heads), mean over some tokens.

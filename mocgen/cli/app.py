@@ -24,6 +24,7 @@ Examples:
   mocgen extend star.mp4 "the red star spins in the snow" -o longer.mp4
   mocgen inspect-routing --repeat star.mp4 --out routing
   mocgen info longer.mp4
+  mocgen eval recall --quick
 
 Every command has its own examples: mocgen COMMAND --help
 """

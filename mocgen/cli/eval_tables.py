@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mocgen.cli.wording import duration, number, plural
+from mocgen.evaluation.ways import read_way
 
 if TYPE_CHECKING:
     from mocgen.evaluation.captions import CaptionReport
@@ -34,7 +35,7 @@ def print_recall(report: RecallReport) -> None:
             _interval(whole.rates["exact"]),
             *(_share(whole.rates[aspect].value) for aspect in ("shape", "pattern", "colours")),
             number(whole.density, 2),
-            f"{whole.found:.2f}/{whole.found_best:.2f}",
+            "–" if read_way(way).past == "none" else f"{whole.found:.2f}/{whole.found_best:.2f}",
             number(whole.gflops, 2),
             number(whole.seconds, 2),
         )
@@ -46,6 +47,11 @@ def print_recall(report: RecallReport) -> None:
     table.add_row("ceiling: true frames", *blank, *ceiling, style="dim")
     table.add_row("chance", *blank, *chance, style="dim")
     _print(table, report.steps, report.elapsed_seconds)
+    Console(highlight=False).print(
+        "density: pairs attended in the returning shot; → seen: share of the object's queries that routed to "
+        "where it was seen, mean/best head",
+        style="dim",
+    )
 
 
 def print_captions(report: CaptionReport) -> None:

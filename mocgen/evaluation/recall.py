@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import combinations, product
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from .scenes import ReturnScene, return_scene
 from .ways import Way, read_way
 
 ASPECTS = ("exact", "shape", "pattern", "colours")
+CHANCE_SCENES = 300
 SHOWN = 2  # scenes of each gap that are kept for the picture
 
 OnProgress = Callable[[int, int], None]  # shots done, of how many
@@ -101,17 +102,17 @@ def measure_recall(
         revision=model.revision,
         steps=settings.steps or model.defaults.steps,
         ceiling={aspect: Rate.of(truth[aspect] for truth in truths) for aspect in ASPECTS},
-        chance=_chance(scenes),
+        chance=_chance(settings.seed),
         figures=tuple(_all_figures(ways, request.gaps, made)),
         examples=tuple(examples),
         elapsed_seconds=time.monotonic() - start,
     )
 
 
-def _chance(scenes: Sequence[ReturnScene]) -> dict[str, float]:
+def _chance(seed: int) -> dict[str, float]:
     """How often the look of another scene would have been right."""
-    pairs = [(a.back.look, b.back.look) for a, b in product(scenes, scenes) if a is not b]
-    found = [look_agreement(a, b) for a, b in pairs]
+    looks = [return_scene(seed, number, 1).back.look for number in range(CHANCE_SCENES)]
+    found = [look_agreement(a, b) for a, b in combinations(looks, 2)]
     return {aspect: mean(agreement[aspect] for agreement in found) for aspect in ASPECTS}
 
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from mocgen.evaluation.recall import RecallReport
     from mocgen.evaluation.rollout import RolloutReport
 
+HEADINGS = (
+    "exact, 95 %", "any order", "shape", "pattern", "colours", "density", "→ seen", "GFLOP", "s/shot",
+)  # fmt: skip
+ASPECTS = ("any_order", "shape", "pattern", "colours")  # beside the exact look
+
 
 def print_recall(report: RecallReport) -> None:
     """A row for each way to choose contexts."""
@@ -25,7 +30,7 @@ def print_recall(report: RecallReport) -> None:
     table = _table("attention", title)
     for gap in request.gaps:
         table.add_column(f"gap {gap}", justify="right")
-    for heading in ("exact, 95 %", "shape", "pattern", "colours", "density", "→ seen", "GFLOP", "s/shot"):
+    for heading in HEADINGS:
         table.add_column(heading, justify="right")
     for way in request.ways:
         whole = report.of(way)
@@ -33,16 +38,15 @@ def print_recall(report: RecallReport) -> None:
             way,
             *(_share(report.of(way, gap).rates["exact"].value) for gap in request.gaps),
             _interval(whole.rates["exact"]),
-            *(_share(whole.rates[aspect].value) for aspect in ("shape", "pattern", "colours")),
+            *(_share(whole.rates[aspect].value) for aspect in ASPECTS),
             number(whole.density, 2),
             "–" if read_way(way).past == "none" else f"{whole.found:.2f}/{whole.found_best:.2f}",
             number(whole.gflops, 2),
             number(whole.seconds, 2),
         )
-    aspects = ("shape", "pattern", "colours")
     blank = [""] * len(request.gaps)
-    ceiling = [_interval(report.ceiling["exact"]), *(_share(report.ceiling[a].value) for a in aspects)]
-    chance = [_share(report.chance[a]) for a in ("exact", *aspects)]
+    ceiling = [_interval(report.ceiling["exact"]), *(_share(report.ceiling[a].value) for a in ASPECTS)]
+    chance = [_share(report.chance[a]) for a in ("exact", *ASPECTS)]
     table.add_section()
     table.add_row("ceiling: true frames", *blank, *ceiling, style="dim")
     table.add_row("chance", *blank, *chance, style="dim")

@@ -15,10 +15,16 @@ from .rollout import RolloutReport
 
 INK, FAINT = "#1d1d24", "#74747f"
 DPI = 140
-COLORS = (
-    "#1d1d24", "#9ecae1", "#4292c6", "#2171b5", "#08306b", "#8c6bb1", "#e6872e", "#d94801",
-    "#a0a0a8", "#2a9d4a", "#c51b7d",
-)  # fmt: skip
+COLORS = {
+    "dense": "#1d1d24",
+    "moc": "#2171b5",
+    "first-frame": "#8c6bb1",
+    "window": "#e6872e",
+    "random": "#c8372d",
+    "none": "#a0a0a8",
+    "named": "#2a9d4a",
+    "clip": "#c51b7d",
+}  # of ways, budgets apart; these have markers of their own
 MARKERS = "osD^vP*Xhdp"
 
 
@@ -28,7 +34,7 @@ def draw_recall(report: RecallReport, path: Path) -> None:
     over_gap, over_density = figure.subplots(1, 2, sharey=True)
     gaps, ways = report.request.gaps, report.request.ways
     for index, way in enumerate(ways):
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        color, marker = COLORS[way.rstrip("-0123456789")], MARKERS[index % len(MARKERS)]
         places = [n + 0.75 * ((index + 0.5) / len(ways) - 0.5) for n in range(len(gaps))]
         rates = [report.of(way, gap).rates["exact"] for gap in gaps]
         _points(over_gap, places, rates, color=color, marker=marker)

@@ -30,9 +30,9 @@ class Reading:
 def read_shot(pixels: Tensor, *, place: str | None = None) -> Reading:
     """pixels: (T, H, W, 3) uint8. A place that is given is not looked for, but taken for granted."""
     frames = pixels.movedim(-1, 1).float() / 255
-    found = read_place(frames)
-    match = match_look(frames, place or found)
-    return Reading(place=found, motion=read_motion(match, place or found), match=match)
+    place = place or read_place(frames)
+    match = match_look(frames, place)
+    return Reading(place=place, motion=read_motion(match, place), match=match)
 
 
 def agreement(reading: Reading, shot: ShotSpec) -> dict[str, bool]:
@@ -43,13 +43,13 @@ def agreement(reading: Reading, shot: ShotSpec) -> dict[str, bool]:
 
 
 def look_agreement(found: Look, wanted: Look) -> dict[str, bool]:
-    """What two looks share; colours are a pair without order, exact is all of it and the order."""
-    return {
-        "exact": found == wanted,
+    """What two looks share: colours are a pair without order, any_order is all but the order of colours."""
+    parts = {
         "shape": found.shape == wanted.shape,
         "pattern": found.pattern == wanted.pattern,
         "colours": {found.color, found.color2} == {wanted.color, wanted.color2},
     }
+    return {"exact": found == wanted, "any_order": all(parts.values())} | parts
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@ from .returns import Return, Returns
 from .scenes import ReturnScene, return_scene
 from .ways import Way, read_way
 
-ASPECTS = ("exact", "shape", "pattern", "colours")
+ASPECTS = ("exact", "any_order", "shape", "pattern", "colours")
 CHANCE_SCENES = 300
 SHOWN = 2  # scenes of each gap that are kept for the picture
 

@@ -55,6 +55,7 @@ class RolloutReport:
     cuts_found: Rate  # borders of shots at which a cut is seen
     steady: Rate  # other transitions, at which none is
     rolled: tuple[tuple[RolledShot, ...], ...]
+    heroes: tuple[Tensor, ...]  # of each roll-out, a frame (H, W, 3) uint8 of the shot it starts from
     elapsed_seconds: float
 
 
@@ -66,7 +67,7 @@ def measure_rollout(
     Raises UsageError for settings that the model cannot carry out.
     """
     start, shots, rollouts = time.monotonic(), request.shots, request.samples
-    rolled, cuts, steady = [], [], []
+    rolled, heroes, cuts, steady = [], [], [], []
     for number in range(rollouts):
         specs = rollout_shots(settings.seed, number, shots)
         noise = replace(settings, seed=(settings.seed + number) % 2**31)
@@ -77,6 +78,7 @@ def measure_rollout(
         frames = _roll_out(model, specs, noise, shown)
         truth = [_true_frames(spec, model) for spec in specs[1:]]
         rolled.append(_judge(specs, frames, truth))
+        heroes.append(_true_frames(specs[0], model)[model.defaults.frames // 2])
         found, quiet = _transitions(frames, threshold=_threshold(truth))
         cuts += found
         steady += quiet
@@ -95,6 +97,7 @@ def measure_rollout(
         cuts_found=Rate.of(cuts),
         steady=Rate.of(steady),
         rolled=tuple(rolled),
+        heroes=tuple(heroes),
         elapsed_seconds=time.monotonic() - start,
     )
 

@@ -20,7 +20,7 @@ from .rollout import RolledShot, RolloutReport
 RIGHT, WRONG, PLAIN = "#2a9d4a", "#c8372d", "#b8bac4"
 INK = "#1d1d24"
 SHEET_DPI = 110
-STRIP = 12  # pictures in a row of a roll-out
+STRIP = 13  # pictures in a row of a roll-out
 
 
 def draw_returns(report: RecallReport, path: Path) -> None:
@@ -85,15 +85,17 @@ def _rendered(shot: JudgedShot, *, size: int) -> np.ndarray:
 def draw_strip(report: RolloutReport, path: Path) -> None:
     """The first roll-out, a frame a shot; shots of the hero are framed: right look or not."""
     shots = report.rolled[0]
-    rows = -(-len(shots) // STRIP)
+    pictures = [("hero", report.heroes[0], PLAIN)]
+    pictures += [(str(shot.number), shot.picture, _edge(shot)) for shot in shots]
+    rows = -(-len(pictures) // STRIP)
     figure = Figure(figsize=(1.05 * STRIP, 1.2 * rows), layout="constrained")
     grid = figure.subplots(rows, STRIP, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for axes, shot in zip(grid.flat, shots, strict=False):
+    for axes, (title, picture, edge) in zip(grid.flat, pictures, strict=False):
         axes.set_axis_on()
-        _show(axes, shot.picture.numpy(), edge=_edge(shot))
-        axes.set_title(str(shot.number), fontsize=7, color=INK)
+        _show(axes, picture.numpy(), edge=edge)
+        axes.set_title(title, fontsize=7, color=INK)
     figure.savefig(path, dpi=SHEET_DPI)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from mocgen.cli.wording import duration, number, plural
+from mocgen.cli.wording import duration, plural
 from mocgen.evaluation.ways import read_way
 
 if TYPE_CHECKING:
@@ -33,16 +33,16 @@ def print_recall(report: RecallReport) -> None:
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
     for way in request.ways:
-        whole = report.of(way)
+        whole, far = report.of(way), report.of(way, max(request.gaps))
         table.add_row(
             way,
             *(_share(report.of(way, gap).rates["exact"].value) for gap in request.gaps),
             _interval(whole.rates["exact"]),
             *(_share(whole.rates[aspect].value) for aspect in ASPECTS),
-            number(whole.density, 2),
-            "–" if read_way(way).past == "none" else f"{whole.found:.2f}/{whole.found_best:.2f}",
-            number(whole.gflops, 2),
-            number(whole.seconds, 2),
+            f"{far.density:.2f}",
+            "–" if read_way(way).past == "none" else f"{far.found:.2f}/{far.found_best:.2f}",
+            f"{far.gflops:.2f}",
+            f"{far.seconds:.2f}",
         )
     blank = [""] * len(request.gaps)
     ceiling = [_interval(report.ceiling["exact"]), *(_share(report.ceiling[a].value) for a in ASPECTS)]
@@ -52,8 +52,8 @@ def print_recall(report: RecallReport) -> None:
     table.add_row("chance", *blank, *chance, style="dim")
     _print(table, report.steps, report.elapsed_seconds)
     Console(highlight=False).print(
-        "density: pairs attended in the returning shot; → seen: share of the object's queries that routed to "
-        "where it was seen, mean/best head",
+        f"at gap {max(request.gaps)}: density of the returning shot's attention; → seen: share of the object's "
+        "queries that routed to where it was seen, mean/best head; GFLOP of attention; seconds",
         style="dim",
     )
 

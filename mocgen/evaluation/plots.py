@@ -38,11 +38,11 @@ def draw_recall(report: RecallReport, path: Path) -> None:
         places = [n + 0.75 * ((index + 0.5) / len(ways) - 0.5) for n in range(len(gaps))]
         rates = [report.of(way, gap).rates["exact"] for gap in gaps]
         _points(over_gap, places, rates, color=color, marker=marker)
-        whole = report.of(way)
-        _points(over_density, [whole.density], [whole.rates["exact"]], color=color, marker=marker, label=way)
+        far = report.of(way, max(gaps))
+        _points(over_density, [far.density], [far.rates["exact"]], color=color, marker=marker, label=way)
     over_gap.set_xticks(range(len(gaps)), [str(gap) for gap in gaps])
     over_gap.set(xlabel="gap in shots", ylabel="exact look recalled", xlim=(-0.5, len(gaps) - 0.5))
-    over_density.set(xlabel="attended density, all gaps", xlim=(0, 1.05))
+    over_density.set(xlabel=f"attended density, gap {max(gaps)}", xlim=(0, 1.05))
     for axes in (over_gap, over_density):
         _reference_lines(axes, report.ceiling["exact"].value, report.chance["exact"])
     over_density.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

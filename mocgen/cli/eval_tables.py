@@ -52,8 +52,8 @@ def print_recall(report: RecallReport) -> None:
     table.add_row("chance", *blank, *chance, style="dim")
     _print(table, report.steps, report.elapsed_seconds)
     Console(highlight=False).print(
-        f"at gap {max(request.gaps)}: density of the returning shot's attention; → seen: share of the object's "
-        "queries that routed to where it was seen, mean/best head; GFLOP of attention; seconds",
+        f"at gap {max(request.gaps)}: density of the returning shot's attention; → seen: share of the "
+        "object's queries that routed to where it was seen, mean/best head; GFLOP of attention; seconds",
         style="dim",
     )
 

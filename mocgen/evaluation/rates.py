@@ -40,7 +40,8 @@ class Rate:
         share = Z * Z / self.total
         middle = (self.value + share / 2) / (1 + share)
         reach = Z / (1 + share) * sqrt(self.value * (1 - self.value) / self.total + share / (4 * self.total))
-        return max(0.0, middle - reach), min(1.0, middle + reach)
+        low, high = max(0.0, middle - reach), min(1.0, middle + reach)
+        return min(low, self.value), max(high, self.value)  # at 0 and 1 rounding would pass the value
 
     def fields(self) -> dict[str, float]:
         """What goes into a JSON file."""

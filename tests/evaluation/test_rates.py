@@ -25,3 +25,10 @@ def test_of_nothing_nothing_is_known() -> None:
 def test_it_counts_true_outcomes() -> None:
     assert Rate.of([True, False, True]) == Rate(hits=2, total=3)
     assert set(Rate.of([True]).fields()) == {"value", "low", "high", "hits", "total"}
+
+
+def test_the_value_lies_in_the_interval_whatever_the_rounding() -> None:
+    for total in range(1, 200):
+        for hits in {0, 1, total // 2, total}:
+            rate = Rate(hits=hits, total=total)
+            assert 0 <= rate.low <= rate.value <= rate.high <= 1

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
 from mocgen.cli.eval_ablations import ablations
-from mocgen.cli.options import Debug, Format, Quiet
+from mocgen.cli.options import Debug, Format, FormatName, Quiet
 from mocgen.errors import UsageError
 from mocgen.evaluation.requests import (
     QUICK_CAPTIONS,
@@ -28,6 +28,8 @@ from mocgen.settings import AttentionName, DeviceName, DtypeName, Settings
 
 if TYPE_CHECKING:
     from mocgen.bundle import NativeModel
+
+T = TypeVar("T")
 
 EXAMPLES = """
 Examples:
@@ -116,20 +118,14 @@ def recall(
         history=history or base.history,
     )
     settings = Settings(model=model, seed=seed, steps=steps, guidance=guidance, device=device, dtype=dtype)
+    from mocgen.cli.eval_tables import print_recall
+
     with _prepared("recall", settings, out, overwrite=overwrite, quiet=quiet) as (loaded, on_progress):
         from mocgen.evaluation.export import recall_fields, write_recall
         from mocgen.evaluation.recall import measure_recall
 
         report = measure_recall(loaded, request, settings, on_progress=on_progress)
-    if out is not None:
-        write_recall(report, out)
-    if format == "json":
-        typer.echo(json.dumps(recall_fields(report)))
-        return
-    from mocgen.cli.eval_tables import print_recall
-
-    print_recall(report)
-    _say_where(out)
+    _hand_over(report, out, format, recall_fields, write_recall, print_recall)
 
 
 @app.command()
@@ -152,20 +148,14 @@ def captions(
     base = QUICK_CAPTIONS if quick else CaptionsRequest()
     request = CaptionsRequest(samples=base.samples if samples is None else samples)
     settings = Settings(model=model, seed=seed, steps=steps, guidance=guidance, device=device, dtype=dtype)
+    from mocgen.cli.eval_tables import print_captions
+
     with _prepared("captions", settings, out, overwrite=overwrite, quiet=quiet) as (loaded, on_progress):
         from mocgen.evaluation.captions import measure_captions
         from mocgen.evaluation.export import caption_fields, write_captions
 
         report = measure_captions(loaded, request, settings, on_progress=on_progress)
-    if out is not None:
-        write_captions(report, out)
-    if format == "json":
-        typer.echo(json.dumps(caption_fields(report)))
-        return
-    from mocgen.cli.eval_tables import print_captions
-
-    print_captions(report)
-    _say_where(out)
+    _hand_over(report, out, format, caption_fields, write_captions, print_captions)
 
 
 @app.command()
@@ -193,20 +183,14 @@ def rollout(
     request = replace(request, samples=samples if samples is not None else base.samples)
     settings = Settings(model=model, seed=seed, steps=steps, guidance=guidance, device=device, dtype=dtype)
     settings = replace(settings, attention=attention, top_k=top_k)
+    from mocgen.cli.eval_tables import print_rollout
+
     with _prepared("rollout", settings, out, overwrite=overwrite, quiet=quiet) as (loaded, on_progress):
         from mocgen.evaluation.export import rollout_fields, write_rollout
         from mocgen.evaluation.rollout import measure_rollout
 
         report = measure_rollout(loaded, request, settings, on_progress=on_progress)
-    if out is not None:
-        write_rollout(report, out)
-    if format == "json":
-        typer.echo(json.dumps(rollout_fields(report)))
-        return
-    from mocgen.cli.eval_tables import print_rollout
-
-    print_rollout(report)
-    _say_where(out)
+    _hand_over(report, out, format, rollout_fields, write_rollout, print_rollout)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -246,6 +230,20 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
-def _say_where(out: Path | None) -> None:
+def _hand_over(
+    report: T,
+    out: Path | None,
+    form: FormatName,
+    fields: Callable[[T], dict[str, object]],
+    write: Callable[[T, Path], None],
+    show: Callable[[T], None],
+) -> None:
+    """Write a report's files, and print it as JSON or as a table."""
+    if out is not None:
+        write(report, out)
+    if form == "json":
+        typer.echo(json.dumps(fields(report)))
+        return
+    show(report)
     if out is not None:
         typer.echo(f"JSON and pictures: {out}")

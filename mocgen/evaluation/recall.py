@@ -89,8 +89,8 @@ def measure_recall(
         found: dict[str, Return] = {}
         for done, way in enumerate(ways):
             on_progress(place * len(ways) + done, len(cells) * len(ways))
-            found[way.name] = returns.make(way)
-            made.setdefault((way.name, gap), []).append(found[way.name])
+            one = found[way.name] = returns.make(way)
+            made.setdefault((way.name, gap), []).append(replace(one, pixels=one.pixels[:0].clone()))
         true = decode(encode_true(scene.back, model), model)
         truths.append(look_agreement(read_shot(true, place=scene.back.place).match.look, scene.back.look))
         if number < SHOWN:

@@ -131,7 +131,7 @@ def _judge(
         if spec.look == hero:
             agreement = look_agreement(read_shot(pixels, place=spec.place).match.look, hero)
         brightness = float(pixels.float().mean() - true.float().mean()) / 255
-        picture = pixels[len(pixels) // 2]
+        picture = pixels[len(pixels) // 2].clone()
         rolled.append(RolledShot(number=number, brightness=brightness, agreement=agreement, picture=picture))
     return tuple(rolled)
 

@@ -14,6 +14,7 @@ import typer
 from typer.main import get_command
 
 from mocgen import __version__
+from mocgen.cli import eval as evaluation
 from mocgen.cli import extend, generate, info, inspect_routing, models, train
 from mocgen.cli.failures import INTERRUPTED, exit_code, explain
 
@@ -23,6 +24,7 @@ Examples:
   mocgen extend star.mp4 "the red star spins in the snow" -o longer.mp4
   mocgen inspect-routing --repeat star.mp4 --out routing
   mocgen info longer.mp4
+  mocgen eval recall --quick
 
 Every command has its own examples: mocgen COMMAND --help
 """
@@ -41,6 +43,7 @@ app.command(epilog=inspect_routing.EXAMPLES)(inspect_routing.inspect_routing)
 app.command(epilog=info.EXAMPLES)(info.info)
 app.command()(models.models)
 app.command(epilog=train.EXAMPLES)(train.train)
+app.add_typer(evaluation.app, name="eval")
 
 
 def _print_version(wanted: bool) -> None:

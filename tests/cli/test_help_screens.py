@@ -9,7 +9,7 @@ import pytest
 
 import mocgen
 
-COMMANDS = ["generate", "extend", "inspect-routing", "info", "models", "train"]
+COMMANDS = ["generate", "extend", "inspect-routing", "info", "models", "train", "eval"]
 PROMISED = [
     "--storyboard",
     "--model",

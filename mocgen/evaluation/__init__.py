@@ -1,0 +1,1 @@
+"""How well a model remembers and follows captions, measured against the exact synthetic world."""

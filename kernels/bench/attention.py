@@ -101,6 +101,8 @@ def measure(options: argparse.Namespace, length: int, top_k: int) -> dict[str, A
 
         return run
 
+    tensors = 4 * q.numel() * q.element_size()
+    memory = (extra_memory(options.device, ours) - tensors / 4) / tensors  # first: nothing is warm
     selection = choose()
     row: dict[str, Any] = {
         "length": length,
@@ -112,6 +114,7 @@ def measure(options: argparse.Namespace, length: int, top_k: int) -> dict[str, A
         "backend": options.backend,
         "density": selection.density(),
         "method": attention_info(selection, q, backend=options.backend).method,
+        "extra_memory": memory,
     }
     clock = Clock(options.device, options.runs)
     others = dict(dense_ways(options.device, q, k, v))
@@ -124,8 +127,6 @@ def measure(options: argparse.Namespace, length: int, top_k: int) -> dict[str, A
         dense_only = {name: attend for name, attend in others.items() if name != "flex"}
         row["forward_backward"] = {name: clock.time(both(x)) for name, x in dense_only.items()}
         row["forward_backward"]["moc"] = clock.time(both(ours))
-    tensors = 4 * q.numel() * q.element_size()
-    row["extra_memory"] = (extra_memory(options.device, ours) - tensors / 4) / tensors
     return row
 
 

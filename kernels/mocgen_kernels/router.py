@@ -24,21 +24,30 @@ def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int =
     """Mean key of every context, or of r equal pieces of each: (B, L, H, D) → (B, C · r, H, D) fp32.
 
     Piece j of n tokens begins at token ⌊j · n / r⌋ and has one token at least; so pieces of a context of
-    less than r tokens repeat. Neighbours of equal length are pooled in one pass.
+    less than r tokens repeat.
     """
     batch, _, heads, dim = k.shape
     shape = (batch, layout.count, sub_descriptors, heads, dim)
     out = torch.empty(shape, dtype=torch.float32, device=k.device)
-    context = 0
+    if k.device.type == "cpu":
+        for_each(
+            range(heads), lambda head: _pool(k[:, :, head : head + 1], layout, out[..., head : head + 1, :])
+        )
+    else:
+        _pool(k, layout, out)
+    return out.flatten(1, 2)
+
+
+def _pool(k: Tensor, layout: ContextLayout, out: Tensor) -> None:
+    """Write the means of k (B, L, H, D) into out (B, C, r, H, D), neighbours of equal length in one pass."""
+    context, pieces = 0, out.shape[2]
     for length, run in groupby(layout.lengths):
         count, start = len(list(run)), layout.offsets[context]
         keys = k.detach()[:, start : start + count * length].unflatten(1, (count, length))
-        for piece in range(sub_descriptors):
-            tokens = piece_of(length, piece, sub_descriptors)
+        for piece in range(pieces):
             means = out[:, context : context + count, piece]
-            torch.mean(keys[:, :, tokens], dim=2, dtype=torch.float32, out=means)
+            torch.mean(keys[:, :, piece_of(length, piece, pieces)], dim=2, dtype=torch.float32, out=means)
         context += count
-    return out.flatten(1, 2)
 
 
 def route_by(

@@ -65,7 +65,7 @@ class Case:
             elif name in OF_DTYPE:
                 pooled = name == "out" and self.kernel is descriptors.pool_kernel
                 found = ["*fp32" if pooled else f"*{NAMES[self.dtype]}"]
-            types[name] = (found or ["fp32" if name in ("scale", "factor") else "i32"])[0]
+            types[name] = (found or ["fp32" if name in ("scale", "factor", "top_p") else "i32"])[0]
         return types
 
 
@@ -102,8 +102,11 @@ def cases() -> Iterator[Case]:
     yield Case(kernel=lists.count_kernel, constants={"BLOCK": lists._BLOCK})
     yield Case(kernel=lists.fill_kernel, constants={"BLOCK": lists._BLOCK})
     for contexts, dim in ((32, 128), (128, 80), (256, 128), (512, 128), (routing.MAX_CONTEXTS, 128)):
-        constants = {"D": dim, "DP": 128, "BM": routing.block_of(contexts), "CP": contexts}
-        yield Case(kernel=routing.choose_kernel, constants=constants, warps=8)
+        for pieces in (1, 4):
+            block = routing.block_of(contexts, plain=pieces == 1)
+            constants = {"PIECES": pieces, "NUCLEUS": pieces > 1}
+            constants |= {"D": dim, "DP": 128, "BM": block, "CP": contexts}
+            yield Case(kernel=routing.choose_kernel, constants=constants, warps=8)
 
 
 @pytest.mark.skipif(interpreted(), reason="the interpreter has no compiler")

@@ -7,7 +7,9 @@ Triton is imported.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from mocgen_kernels._triton import descriptors, device, forward, key_gradient, l
 from mocgen_kernels._triton.lists import query_lists
 from mocgen_kernels.selection import pack_bits
 
+triton_route = partial(route, backend="triton")
 DEVICE = "cpu" if device.interpreted() else "cuda"
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 on_gpu = pytest.mark.skipif(device.interpreted(), reason="too much, or too coarse, for the interpreter")
@@ -190,10 +193,61 @@ def test_ties_go_to_the_lower_index() -> None:
         assert torch.equal(ours.words, expected.words)
 
 
-def test_descriptors(uneven: ContextLayout, qkv: Make) -> None:
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_descriptors(uneven: ContextLayout, qkv: Make, pieces: int) -> None:
     _, k, _ = qkv(uneven, dim=24)
-    pooled = descriptors.pool_descriptors(k.to(DEVICE), uneven)
-    assert (pooled - router.pool_descriptors(k.to(DEVICE), uneven)).abs().max() <= 1e-6
+    k = k.to(DEVICE)
+    pooled = descriptors.pool_descriptors(k, uneven, sub_descriptors=pieces)
+    expected = router.pool_descriptors(k, uneven, sub_descriptors=pieces)
+    assert (pooled - expected).abs().max() <= 1e-6
+
+
+@pytest.fixture
+def no_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routing in chunks, the way for what the kernel does not cover, fails."""
+    monkeypatch.setattr(router, "route_by", None)
+
+
+@pytest.fixture(scope="module")
+def frames() -> ContextLayout:
+    """40 frames of 1 to 3 tokens in eight shots: two words of bits."""
+    return ContextLayout(
+        lengths=[1 + i % 3 for i in range(40)], kinds=[Kind.VIDEO] * 40, shots=[i // 5 for i in range(40)]
+    )
+
+
+@pytest.mark.usefixtures("no_chunks")
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "pieces", "causal"),
+    [(6, 0.3, 1, True), (3, 0.6, 2, False), (99, 0.999, 3, True), (0, 0.5, 1, True), (4, 1.0, 2, True)],
+)
+def test_top_p_and_sub_descriptors(
+    frames: ContextLayout, qkv: Make, top_k: int, top_p: float, pieces: int, causal: bool
+) -> None:
+    """Under the cap, at it and without one; queries without candidates, contexts shorter than pieces."""
+    q, k, _ = (x.to(DEVICE) for x in qkv(frames, batch=1, heads=1))
+    options: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "sub_descriptors": pieces, "causal": causal}
+    ours, expected = (make(q, k, frames, **options) for make in (triton_route, reference.route))
+    assert torch.equal(ours.routed(), expected.routed())
+
+
+@pytest.mark.usefixtures("no_chunks")
+def test_top_p_among_equal_scores(frames: ContextLayout) -> None:
+    """Of n equal candidates the first ⌈p · n⌉; of two values the higher ones first."""
+    q, means = torch.ones(1, frames.length, 1, 4), torch.zeros(1, 40, 1, 4)
+    q, means = q[:, frames.offsets[35] :].to(DEVICE), means.to(DEVICE)  # the last shot: 35 candidates
+    for top_p, count in ((0.01, 1), (0.39, 14), (0.99, 35)):
+        chosen = triton_route(q, None, frames, top_k=99, top_p=top_p, descriptors=means).routed()
+        assert chosen[0, 0, 0].nonzero().flatten().tolist() == list(range(count))
+    means[:, [7, 33]] = 50.0
+    chosen = triton_route(q, None, frames, top_k=99, top_p=0.5000001, descriptors=means).routed()
+    assert chosen[0, 0, 0].nonzero().flatten().tolist() == [7, 33]
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_local_window(uneven: ContextLayout, qkv: Make) -> None:
+    options: dict[str, Any] = {"top_k": 2, "local_window": 0, "top_p": 0.8, "sub_descriptors": 2}
+    compare(*qkv(uneven, batch=1, heads=1), uneven, **options)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

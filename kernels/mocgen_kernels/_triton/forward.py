@@ -21,10 +21,9 @@ from mocgen_kernels._triton.lists import pair_blocks, query_lists
 from mocgen_kernels._triton.plan import dense_plan
 from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
 from mocgen_kernels._triton.spans import continue_softmax
-from mocgen_kernels._triton.tiling import padded_dim, tiling
+from mocgen_kernels._triton.tiling import LOG2E, padded_dim, tiling
 from mocgen_kernels.selection import Selection
 
-LOG2E = math.log2(math.e)
 FINISH_ROWS = 64
 
 

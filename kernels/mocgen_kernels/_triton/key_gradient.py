@@ -12,12 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mocgen_kernels._triton.forward import LOG2E
 from mocgen_kernels._triton.lists import QueryLists
 from mocgen_kernels._triton.plan import dense_plan
 from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
 from mocgen_kernels._triton.saved import Saved
-from mocgen_kernels._triton.tiling import padded_dim, tiling
+from mocgen_kernels._triton.tiling import LOG2E, padded_dim, tiling
 
 
 def key_gradients(

@@ -10,13 +10,13 @@ import triton.language as tl
 from torch import Tensor
 
 from mocgen_kernels._triton.descriptors import context_offsets
-from mocgen_kernels._triton.forward import FINISH_ROWS, LOG2E
+from mocgen_kernels._triton.forward import FINISH_ROWS
 from mocgen_kernels._triton.lists import QueryLists
 from mocgen_kernels._triton.plan import dense_plan
 from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
 from mocgen_kernels._triton.saved import Saved
 from mocgen_kernels._triton.spans import add_query_gradient
-from mocgen_kernels._triton.tiling import padded_dim, tiling
+from mocgen_kernels._triton.tiling import LOG2E, padded_dim, tiling
 
 
 def query_gradients(saved: Saved, lists: QueryLists | None, first: int, last: int, dq: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ import torch
 
 Purpose = Literal["forward", "query-gradient", "key-gradient"]
 MAX_DIM = 128
+LOG2E = math.log2(math.e)  # exp(x) = exp2(x · LOG2E)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 

@@ -142,11 +142,9 @@ def routed_attention(
             return reference.routed_attention(q, k, v, layout, selection, compensate=compensate)
         if backend == "triton":
             _check_triton_attention(q)
-            if compensate:
-                raise NotImplementedError("backend='triton' does not compensate yet; use backend='auto'")
             from mocgen_kernels._triton import attention as triton_attention
 
-            return triton_attention.routed_attention(q, k, v, selection)
+            return triton_attention.routed_attention(q, k, v, selection, compensate=compensate)
         if backend == "cpu" or (device == "cpu" and not masking_is_cheaper(selection, q.shape[-1])):
             return cpu.routed_attention(q, k, v, selection, compensate=compensate)
         return grouped.grouped_attention(q, k, v, selection, compensate=compensate)

@@ -24,6 +24,7 @@ from mocgen_kernels._triton import (  # noqa: E402
     lists,
     query_gradient,
     routing,
+    summary_gradient,
 )
 from mocgen_kernels._triton.device import interpreted  # noqa: E402
 from mocgen_kernels._triton.tiling import padded_dim, tiling  # noqa: E402
@@ -31,14 +32,14 @@ from mocgen_kernels._triton.tiling import padded_dim, tiling  # noqa: E402
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes that one block of threads may have
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 POINTERS = {
-    "*u8": {"candidates"},
+    "*u8": {"candidates", "skips"},
     "*i32": {
         "tiles", "spans_of", "spans", "ranges_of", "ranges", "offsets", "lists", "queries", "words", "counts",
     },
     "*i64": {"begins", "starts"},
-    "*fp32": {"peak", "total", "acc", "lse", "delta", "sums", "means"},
+    "*fp32": {"peak", "total", "acc", "lse", "delta", "sums", "means", "logs", "dk_sums", "dv_sums"},
 }  # fmt: skip
-OF_DTYPE = {"q", "k", "v", "out", "grad", "dq", "dk", "dv"}
+OF_DTYPE = {"q", "k", "v", "k_means", "v_means", "out", "grad", "dq", "dk", "dv"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +70,33 @@ class Case:
         return types
 
 
-def attention_cases(dtype: torch.dtype, dim: int) -> Iterator[Case]:
+def attention_cases(dtype: torch.dtype, dim: int, *, options: bool = True) -> Iterator[Case]:
+    """The main kernels; dense ones with compensation too, if options are wanted."""
     kernels = {
         "forward": (forward.dense_kernel, forward.routed_kernel),
         "query-gradient": (
             query_gradient.dense_query_gradient_kernel,
             query_gradient.routed_query_gradient_kernel,
         ),
-        "key-gradient": (key_gradient.key_gradient_kernel,),
+        "key-gradient": (key_gradient.key_gradient_kernel, summary_gradient.summary_gradient_kernel),
     }
     for purpose, group in kernels.items():
         tile = tiling(purpose, dtype, dim)
         for kernel in group:
             constants = {"D": dim, "DP": padded_dim(dim), "BM": tile.rows, "BN": tile.keys}
+            if kernel is summary_gradient.summary_gradient_kernel:
+                constants["BN"] = min(32, tile.keys)
             if "ROUTED" in kernel.arg_names:
                 constants["ROUTED"] = True
-            yield Case(kernel=kernel, dtype=dtype, constants=constants, warps=tile.warps, stages=tile.stages)
+            for skips in (False, True) if "SKIPS" in kernel.arg_names and options else (False,):
+                flags = {"SKIPS": skips} if "SKIPS" in kernel.arg_names else {}
+                yield Case(
+                    kernel=kernel,
+                    dtype=dtype,
+                    constants=constants | flags,
+                    warps=tile.warps,
+                    stages=tile.stages,
+                )
 
 
 def cases() -> Iterator[Case]:

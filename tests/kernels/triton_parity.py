@@ -16,7 +16,16 @@ import torch
 from torch import Tensor
 
 from mocgen_kernels import ContextLayout, Kind, reference, route, routed_attention, router
-from mocgen_kernels._triton import descriptors, device, forward, key_gradient, lists, query_gradient, tiling
+from mocgen_kernels._triton import (
+    descriptors,
+    device,
+    forward,
+    key_gradient,
+    lists,
+    query_gradient,
+    summary_gradient,
+    tiling,
+)
 from mocgen_kernels._triton.lists import query_lists
 from mocgen_kernels.selection import pack_bits
 
@@ -46,7 +55,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     def small(purpose: tiling.Purpose, dtype: torch.dtype, dim: int) -> tiling.Tiling:
         return tiling.Tiling(rows=16, keys=16, warps=4, stages=1)
 
-    for module in (forward, query_gradient, key_gradient):
+    for module in (forward, query_gradient, key_gradient, summary_gradient):
         monkeypatch.setattr(module, "tiling", small)
 
 
@@ -65,15 +74,19 @@ def with_gradients(out: Tensor, *leaves: Tensor) -> list[Tensor]:
     return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
 
 
-def compare(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, **options: object) -> None:
+def compare(
+    q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, *, compensate: bool = False, **options: Any
+) -> None:
     """The same choice, and output and gradients close to masked attention in fp64."""
     q, k, v = (x.detach().to(DEVICE).requires_grad_() for x in (q, k, v))
     selection = route(q, k, layout, backend="triton", **options)
     chosen = reference.route(q, k, layout, **options)
     assert torch.equal(selection.routed().to(DEVICE), chosen.routed())
-    ours = with_gradients(routed_attention(q, k, v, layout, selection, backend="triton"), q, k, v)
+    out = routed_attention(q, k, v, layout, selection, compensate=compensate, backend="triton")
+    ours = with_gradients(out, q, k, v)
     precise = [x.detach().double().requires_grad_() for x in (q, k, v)]
-    truth = with_gradients(reference.routed_attention(*precise, layout, chosen), *precise)
+    exact_out = reference.routed_attention(*precise, layout, chosen, compensate=compensate)
+    truth = with_gradients(exact_out, *precise)
     assert {x.dtype for x in ours} == {q.dtype}
     bound = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[q.dtype]
     for mine, exact in zip(ours, truth, strict=True):
@@ -242,6 +255,23 @@ def test_top_p_among_equal_scores(frames: ContextLayout) -> None:
     means[:, [7, 33]] = 50.0
     chosen = triton_route(q, None, frames, top_k=99, top_p=0.5000001, descriptors=means).routed()
     assert chosen[0, 0, 0].nonzero().flatten().tolist() == [7, 33]
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("top_k", [1, 99])
+def test_compensation(uneven: ContextLayout, qkv: Make, top_k: int) -> None:
+    """Of a choice per token; of a table, which skips the text of other shots, with a tail of queries."""
+    tail, policy = (None, "moc") if top_k == 1 else (uneven.length - uneven.offsets[6], "window")
+    made = qkv(uneven, batch=1, heads=2, tail=tail)
+    compare(*made, uneven, top_k=top_k, policy=policy, compensate=True)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_compensation_of_two_words_of_contexts(frames: ContextLayout, qkv: Make) -> None:
+    """Shared keys and values; the sums over queries in several shares."""
+    q, _, _ = qkv(frames, batch=2, heads=1, dtype=torch.float16)
+    _, k, v = qkv(frames, batch=1, heads=1, dtype=torch.float16, seed=1)
+    compare(q, k, v, frames, top_k=2, causal=False, compensate=True)
 
 
 @pytest.mark.usefixtures("small_tiles")

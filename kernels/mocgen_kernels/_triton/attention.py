@@ -11,38 +11,44 @@ from torch.autograd.function import once_differentiable
 from mocgen_kernels._triton.backward import gradients
 from mocgen_kernels._triton.device import device_of
 from mocgen_kernels._triton.forward import attend
-from mocgen_kernels._triton.saved import Saved
+from mocgen_kernels._triton.saved import Inputs, Saved
+from mocgen_kernels.compensation import context_means
 from mocgen_kernels.selection import Selection
 
 
-def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> Tensor:
+def routed_attention(
+    q: Tensor, k: Tensor, v: Tensor, selection: Selection, *, compensate: bool = False
+) -> Tensor:
     """As `reference.routed_attention`: q (B, Lq, H, D), k and v (B, L, H, D) → (B, Lq, H, D)."""
-    return _RoutedAttention.apply(q, k, v, selection)
+    means = [context_means(x, selection.layout) for x in (k, v)] if compensate else [None, None]
+    return _RoutedAttention.apply(q, k, v, *means, selection)
 
 
 class _RoutedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> Tensor:
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        k_means: Tensor | None,  # (B, C, H, D)
+        v_means: Tensor | None,  # (B, C, H, D)
+        selection: Selection,
+    ) -> Tensor:
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+        k_means, v_means = (x if x is None else x.contiguous() for x in (k_means, v_means))
+        inputs = Inputs(q=q, k=k, v=v, k_means=k_means, v_means=v_means, selection=selection)
         with device_of(q):
-            out, lse = attend(q, k, v, selection)
-        ctx.save_for_backward(q, k, v, out, lse)
+            out, lse = attend(inputs)
+        ctx.save_for_backward(q, k, v, k_means, v_means, out, lse)
         ctx.selection = selection
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, k, v, out, lse = ctx.saved_tensors
-        saved = Saved(
-            grad=grad.contiguous(),
-            q=q,
-            k=k,
-            v=v,
-            out=out,
-            lse=lse,
-            delta=torch.empty_like(lse),
-            selection=ctx.selection,
-        )
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, k_means, v_means, out, lse = ctx.saved_tensors
+        inputs = Inputs(q=q, k=k, v=v, k_means=k_means, v_means=v_means, selection=ctx.selection)
+        saved = Saved(inputs=inputs, grad=grad.contiguous(), out=out, lse=lse, delta=torch.empty_like(lse))
         with device_of(q):
             return *gradients(saved), None

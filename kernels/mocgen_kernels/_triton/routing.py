@@ -171,7 +171,7 @@ def _nucleus(keys: tl.tensor, top_p: tl.tensor, scale: tl.tensor, BM: tl.constex
     """The fewest of every row, in falling order, whose softmax sums up to top_p: (BM, CP) bool."""
     scores = (keys ^ ((keys >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
     scores = tl.where(keys > LOWEST, scores, float("-inf"))
-    peak = tl.max(scores, axis=1)
+    peak = tl.maximum(tl.max(scores, axis=1), -3e38)  # finite without candidates, too
     mass = tl.where(keys > LOWEST, tl.exp2((scores - peak[:, None]) * scale), 0.0)
     wanted = top_p * tl.sum(mass, axis=1)
     low = tl.full((BM,), LOWEST, tl.int32)

@@ -16,6 +16,15 @@ def pair_base(
 
 
 @triton.jit
+def packed_base(
+    pointer: tl.tensor, pair: tl.tensor, heads: tl.tensor, length: tl.tensor, D: tl.constexpr
+) -> tl.tensor:
+    """The same for a contiguous tensor (B, length, H, D), whose tokens are heads · D apart."""
+    pair = pair.to(tl.int64)
+    return pointer + (pair // heads * length * heads + pair % heads) * D
+
+
+@triton.jit
 def load_tile(tiles: tl.tensor, tile: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """One row of a table (T, 3): first token, one past the last, what the tile belongs to."""
     return tl.load(tiles + 3 * tile), tl.load(tiles + 3 * tile + 1), tl.load(tiles + 3 * tile + 2)

@@ -22,7 +22,10 @@ from mocgen_kernels._triton import (  # noqa: E402
     forward,
     key_gradient,
     lists,
+    overlap,
     query_gradient,
+    query_major,
+    query_major_gradient,
     routing,
     summary_gradient,
 )
@@ -35,9 +38,10 @@ POINTERS = {
     "*u8": {"candidates", "skips"},
     "*i32": {
         "tiles", "spans_of", "spans", "ranges_of", "ranges", "offsets", "lists", "queries", "words", "counts",
+        "order", "unions",
     },
     "*i64": {"begins", "starts"},
-    "*fp32": {"peak", "total", "acc", "lse", "delta", "sums", "means", "logs", "dk_sums", "dv_sums"},
+    "*fp32": {"peak", "total", "acc", "lse", "delta", "sums", "means", "logs", "dk_sums", "dv_sums", "work"},
 }  # fmt: skip
 OF_DTYPE = {"q", "k", "v", "k_means", "v_means", "out", "grad", "dq", "dk", "dv"}
 
@@ -78,6 +82,7 @@ def attention_cases(dtype: torch.dtype, dim: int, *, options: bool = True) -> It
             query_gradient.dense_query_gradient_kernel,
             query_gradient.routed_query_gradient_kernel,
         ),
+        "query-major": (query_major.query_major_kernel, query_major_gradient.query_major_gradient_kernel),
         "key-gradient": (key_gradient.key_gradient_kernel, summary_gradient.summary_gradient_kernel),
     }
     for purpose, group in kernels.items():
@@ -111,6 +116,7 @@ def cases() -> Iterator[Case]:
     yield Case(kernel=forward.finish_kernel, constants=rows)
     yield Case(kernel=query_gradient.finish_gradient_kernel, constants=rows)
     yield Case(kernel=descriptors.pool_kernel, constants={"D": 128, "DP": 128, "BLOCK": descriptors._BLOCK})
+    yield Case(kernel=overlap.union_kernel, constants={"BM": tiling("query-major", torch.bfloat16, 128).rows})
     yield Case(kernel=lists.count_kernel, constants={"BLOCK": lists._BLOCK})
     yield Case(kernel=lists.fill_kernel, constants={"BLOCK": lists._BLOCK})
     for contexts, dim in ((32, 128), (128, 80), (256, 128), (512, 128), (routing.MAX_CONTEXTS, 128)):

@@ -22,7 +22,11 @@ from mocgen_kernels._triton import (
     forward,
     key_gradient,
     lists,
+    overlap,
     query_gradient,
+    query_major,
+    query_major_gradient,
+    saved,
     summary_gradient,
     tiling,
 )
@@ -55,8 +59,23 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     def small(purpose: tiling.Purpose, dtype: torch.dtype, dim: int) -> tiling.Tiling:
         return tiling.Tiling(rows=16, keys=16, warps=4, stages=1)
 
-    for module in (forward, query_gradient, key_gradient, summary_gradient):
+    for module in (
+        forward,
+        query_gradient,
+        key_gradient,
+        summary_gradient,
+        query_major,
+        query_major_gradient,
+    ):
         monkeypatch.setattr(module, "tiling", small)
+
+
+@pytest.fixture(params=["lists", "registers"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Routed contexts by lists of queries; in registers, however little the queries of a tile share."""
+    registers = request.param == "registers"
+    monkeypatch.setattr(overlap, "sharing_pays", lambda done, wanted, mean: registers)
+    return registers
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +113,12 @@ def compare(
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_uneven_layout(uneven: ContextLayout, qkv: Make, causal: bool) -> None:
     compare(*qkv(uneven, batch=1, heads=2), uneven, top_k=2, causal=causal)
 
 
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_tail_and_shared_memory(uneven: ContextLayout, qkv: Make) -> None:
     """Queries of the last two shots; batch items that share keys and values; heads of 24 dimensions."""
     q, _, _ = qkv(uneven, batch=2, heads=1, dim=24, tail=uneven.length - uneven.offsets[6])
@@ -112,10 +131,12 @@ def test_head_dimension_80(uneven: ContextLayout, qkv: Make) -> None:
     compare(*qkv(uneven, batch=1, heads=1, dim=80), uneven, top_k=2)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_half_precision_with_full_tiles(uneven: ContextLayout, qkv: Make) -> None:
     compare(*qkv(uneven, batch=1, heads=1, dim=64, dtype=torch.float16), uneven, top_k=2)
 
 
+@pytest.mark.usefixtures("both_ways")
 @on_gpu
 @pytest.mark.parametrize("dim", [64, 80, 96, 128])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -154,13 +175,13 @@ def test_static_choice(uneven: ContextLayout, qkv: Make) -> None:
     compare(*qkv(uneven, batch=1, heads=1), uneven, top_k=99)
 
 
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_drop_in_and_all_captions(uneven: ContextLayout, qkv: Make) -> None:
     q, k, v = qkv(uneven, batch=1, heads=1)
     compare(q, k, v, uneven, top_k=1, text_anchors="all", drop_in=1.0, drop_off=0.9, generator=3)
 
 
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_rows_far_apart_in_memory(uneven: ContextLayout) -> None:
     """q, k and v as slices of one projection: (B, L, 3, H, D)."""
     packed = torch.randn(1, uneven.length, 3, 2, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE)
@@ -170,7 +191,7 @@ def test_rows_far_apart_in_memory(uneven: ContextLayout) -> None:
     assert (sliced - expected).abs().max() <= 1e-5
 
 
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_large_logits_do_not_overflow(uneven: ContextLayout, qkv: Make) -> None:
     q, k, v = (x.to(DEVICE) for x in qkv(uneven, batch=1, heads=1))
     loud = [(60 * x).detach().requires_grad_() for x in (q, k)]
@@ -257,7 +278,7 @@ def test_top_p_among_equal_scores(frames: ContextLayout) -> None:
     assert chosen[0, 0, 0].nonzero().flatten().tolist() == [7, 33]
 
 
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 @pytest.mark.parametrize("top_k", [1, 99])
 def test_compensation(uneven: ContextLayout, qkv: Make, top_k: int) -> None:
     """Of a choice per token; of a table, which skips the text of other shots, with a tail of queries."""
@@ -295,3 +316,43 @@ def test_heads_in_blocks(uneven: ContextLayout, qkv: Make, monkeypatch: pytest.M
     """Lists of one head at a time give the same result."""
     monkeypatch.setattr(lists, "_ENTRIES", 1)
     compare(*qkv(uneven, batch=1, heads=2), uneven, top_k=1)
+
+
+def test_queries_are_sorted_within_their_groups() -> None:
+    """By their highest context first, equal ones as they come; two words, the sign bit among them."""
+    contexts = [[0], [31], [33], [0], [31, 0], [35], [2], [35]]
+    bits = torch.zeros(1, 8, 40, dtype=torch.bool)
+    for query, chosen in enumerate(contexts):
+        bits[0, query, chosen] = True
+    tiles = torch.tensor([[0, 6, 0], [4, 6, 0], [6, 8, 1]])
+    order = overlap.sorted_queries(pack_bits(bits), tiles, 4)
+    assert order.tolist() == [[0, 3, 1, 4, 2, 5, 6, 7]]
+
+
+def test_unions_and_their_work(uneven: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[float]()
+    monkeypatch.setattr(overlap, "sharing_pays", lambda *numbers: seen.extend(numbers) or True)
+    q, k, v = (x.to(DEVICE) for x in qkv(uneven, batch=1, heads=2))
+    selection = route(q, k, uneven, top_k=2)
+    inputs = saved.Inputs(q=q, k=k, v=v, k_means=None, v_means=None, selection=selection)
+    plan = inputs.plan(tiling.Tiling(rows=16, keys=16, warps=4, stages=1))
+    shared = overlap.overlap(inputs, plan, 0, 2, 16)
+    assert shared is not None
+    routed, lengths = selection.routed()[0], torch.tensor(uneven.lengths, device=DEVICE)  # (2, Lq, C)
+    done = 0
+    for number, (start, stop, _) in enumerate(plan.query_tiles.tolist()):
+        rows = shared.order[:, start : min(start + 16, stop)].long()
+        unions = torch.stack([routed[pair, rows[pair]].any(0) for pair in range(2)])
+        assert torch.equal(shared.unions[:, number], pack_bits(unions))
+        done += int((unions * lengths).sum()) * 16
+    candidates = selection.candidate_table.any(0)
+    mean = float(lengths.cpu()[candidates].double().mean())
+    assert seen == [done, int((routed * lengths).sum()), mean]
+
+
+def test_long_contexts_go_by_lists(uneven: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_major, "query_major_kernel", None)
+    monkeypatch.setattr(overlap, "LONGEST", 0)
+    compare(*qkv(uneven, batch=1, heads=1), uneven, top_k=2)
+    assert overlap.sharing_pays(2.0, 1.0, 256.0)
+    assert not overlap.sharing_pays(2.1, 1.0, 256.0)

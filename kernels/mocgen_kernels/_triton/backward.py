@@ -12,6 +12,7 @@ from torch import Tensor
 from mocgen_kernels._triton.key_gradient import key_gradients
 from mocgen_kernels._triton.lists import pair_blocks, query_lists
 from mocgen_kernels._triton.query_gradient import query_gradients
+from mocgen_kernels._triton.query_major_gradient import gradients_in_registers
 from mocgen_kernels._triton.saved import Saved
 from mocgen_kernels._triton.summary_gradient import summary_gradients
 
@@ -26,7 +27,8 @@ def gradients(saved: Saved) -> tuple[Tensor | None, ...]:
     for first, last in pair_blocks(inputs.selection):
         words = inputs.words(first, last)
         lists = None if words is None else query_lists(words, layout.count)
-        query_gradients(saved, lists, first, last, dq)
+        if not gradients_in_registers(saved, first, last, dq):
+            query_gradients(saved, lists, first, last, dq)
         key_gradients(saved, lists, first, last, dk, dv)
         if inputs.k_means is not None:
             means.append(summary_gradients(saved, first, last))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mocgen_kernels._triton.descriptors import context_offsets
 from mocgen_kernels._triton.lists import pair_blocks, query_lists
+from mocgen_kernels._triton.query_major import attend_in_registers
 from mocgen_kernels._triton.rows import load_rows, load_tile, packed_base, pair_base, store_rows
 from mocgen_kernels._triton.saved import Inputs
 from mocgen_kernels._triton.spans import continue_softmax, empty_state, softmax_over_spans
@@ -34,6 +35,8 @@ def attend(inputs: Inputs) -> tuple[Tensor, Tensor]:
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(batch * heads, length, dtype=torch.float32, device=q.device)
     for first, last in pair_blocks(inputs.selection):
+        if attend_in_registers(inputs, first, last, out, lse):
+            continue
         pairs = last - first
         peak, total = (torch.empty(pairs, length, dtype=torch.float32, device=q.device) for _ in range(2))
         acc = torch.empty(pairs, length, dim, dtype=torch.float32, device=q.device)

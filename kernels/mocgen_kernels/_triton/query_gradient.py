@@ -12,7 +12,14 @@ from torch import Tensor
 from mocgen_kernels._triton.descriptors import context_offsets
 from mocgen_kernels._triton.forward import FINISH_ROWS
 from mocgen_kernels._triton.lists import QueryLists
-from mocgen_kernels._triton.rows import load_rows, load_tile, packed_base, pair_base, store_rows
+from mocgen_kernels._triton.rows import (
+    load_output,
+    load_rows,
+    load_tile,
+    packed_base,
+    pair_base,
+    store_rows,
+)
 from mocgen_kernels._triton.saved import Saved
 from mocgen_kernels._triton.spans import add_query_gradient, gradient_over_spans
 from mocgen_kernels._triton.summaries import gradient_over_summaries, summary_of
@@ -95,11 +102,7 @@ def dense_query_gradient_kernel(
     rows = start + tl.arange(0, BM)
     inside = rows < stop
     pair = first + local
-    grads = load_rows(packed_base(grad, pair, heads, length, D), rows, heads * D, inside, D, DP)
-    outs = load_rows(packed_base(out, pair, heads, length, D), rows, heads * D, inside, D, DP)
-    row_delta = tl.sum(grads.to(tl.float32) * outs.to(tl.float32), axis=1)
-    tl.store(delta + pair * length + rows, row_delta, mask=inside)
-    row_lse = tl.load(lse + pair * length + rows, mask=inside, other=0.0)
+    grads, row_lse, row_delta = load_output(grad, out, lse, delta, pair, heads, length, rows, inside, D, DP)
     queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
     k_base = pair_base(k, pair, heads, k_batch, k_head)
     v_base = pair_base(v, pair, heads, v_batch, v_head)

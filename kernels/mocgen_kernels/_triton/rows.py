@@ -63,6 +63,28 @@ def store_rows(
 
 
 @triton.jit
+def load_output(
+    grad: tl.tensor,  # (B, Lq, H, D), contiguous
+    out: tl.tensor,  # (B, Lq, H, D), contiguous
+    lse: tl.tensor,  # (B · H, Lq)
+    delta: tl.tensor,  # (B · H, Lq)
+    pair: tl.tensor,
+    heads: tl.tensor,
+    length: tl.tensor,
+    rows: tl.tensor,  # (BM,)
+    inside: tl.tensor,  # (BM,)
+    D: tl.constexpr,
+    DP: tl.constexpr,
+) -> tl.tuple:
+    """Upstream gradient (BM, DP), log-sum-exp (BM,) and delta = out · grad (BM,), which is also written."""
+    grads = load_rows(packed_base(grad, pair, heads, length, D), rows, heads * D, inside, D, DP)
+    outs = load_rows(packed_base(out, pair, heads, length, D), rows, heads * D, inside, D, DP)
+    row_delta = tl.sum(grads.to(tl.float32) * outs.to(tl.float32), axis=1)
+    tl.store(delta + pair * length + rows, row_delta, mask=inside)
+    return grads, tl.load(lse + pair * length + rows, mask=inside, other=0.0), row_delta
+
+
+@triton.jit
 def fresh(tile: tl.tensor, still: tl.tensor) -> tl.tensor:
     """The same tile, in fp32 made anew in every turn of a loop; `still` is true, but known only in that turn.
 

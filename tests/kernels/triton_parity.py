@@ -74,6 +74,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Routed contexts by lists of queries; in registers, however little the queries of a tile share."""
     registers = request.param == "registers"
+    monkeypatch.setattr(overlap, "DTYPES", tiling.DTYPES)
     monkeypatch.setattr(overlap, "sharing_pays", lambda done, wanted, mean: registers)
     return registers
 
@@ -331,6 +332,7 @@ def test_queries_are_sorted_within_their_groups() -> None:
 
 def test_unions_and_their_work(uneven: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = list[float]()
+    monkeypatch.setattr(overlap, "DTYPES", tiling.DTYPES)
     monkeypatch.setattr(overlap, "sharing_pays", lambda *numbers: seen.extend(numbers) or True)
     q, k, v = (x.to(DEVICE) for x in qkv(uneven, batch=1, heads=2))
     selection = route(q, k, uneven, top_k=2)
@@ -353,6 +355,6 @@ def test_unions_and_their_work(uneven: ContextLayout, qkv: Make, monkeypatch: py
 def test_long_contexts_go_by_lists(uneven: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_major, "query_major_kernel", None)
     monkeypatch.setattr(overlap, "LONGEST", 0)
-    compare(*qkv(uneven, batch=1, heads=1), uneven, top_k=2)
+    compare(*qkv(uneven, batch=1, heads=1, dtype=torch.float16), uneven, top_k=2)
     assert overlap.sharing_pays(2.0, 1.0, 256.0)
     assert not overlap.sharing_pays(2.1, 1.0, 256.0)

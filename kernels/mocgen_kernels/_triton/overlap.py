@@ -24,6 +24,7 @@ from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.rules import Routing, candidate_table
 
 LONGEST = 512  # mean tokens of a candidate above which sharing cannot pay; 0 turns it off
+DTYPES = (torch.float16, torch.bfloat16)  # in fp32 products are so dear that visits cost nothing beside them
 VISIT = 256.0  # tokens whose attention takes as long as loading and storing a query and its state
 
 
@@ -38,7 +39,7 @@ class Overlap:
 def overlap(inputs: Inputs, plan: DensePlan, first: int, last: int, rows: int) -> Overlap | None:
     """How pairs first … last − 1 go over short contexts in tiles of `rows` queries; None: by lists."""
     words, layout = inputs.words(first, last), inputs.selection.layout
-    if words is None:
+    if words is None or inputs.q.dtype not in DTYPES:
         return None
     mean = mean_candidate(layout, inputs.selection.first_query_context, inputs.selection.routing)
     if mean > LONGEST:

@@ -27,11 +27,13 @@ class Tiling:
 def tiling(purpose: Purpose, dtype: torch.dtype, dim: int) -> Tiling:
     """Sizes that need no spilled register and fit the shared memory of compute capability 8.0 and 9.0."""
     if dtype is torch.float32:
-        return Tiling(rows=32, keys=16, warps=16 if purpose == "query-gradient" else 8, stages=1)
+        if purpose == "query-gradient":
+            return Tiling(rows=64, keys=16, warps=16, stages=1)
+        return Tiling(rows=32, keys=16, warps=8, stages=1)
     if purpose == "key-gradient":
         return Tiling(rows=64, keys=64, warps=8, stages=2)
     if purpose == "query-major":  # few queries, so that they share what they chose
-        return Tiling(rows=64, keys=64 if dim == padded_dim(dim) else 32, warps=4, stages=2)
+        return Tiling(rows=64, keys=64, warps=8, stages=2)
     if dim != padded_dim(dim):  # masks along D take registers
         return Tiling(rows=128, keys=32, warps=8, stages=2)
     return Tiling(rows=128, keys=64, warps=8, stages=3 if purpose == "forward" and dim > 64 else 2)

@@ -19,7 +19,7 @@ from torch import Tensor
 from mocgen_kernels._triton.descriptors import context_offsets
 from mocgen_kernels._triton.lists import pair_blocks, query_lists
 from mocgen_kernels._triton.query_major import attend_in_registers
-from mocgen_kernels._triton.rows import load_rows, load_tile, packed_base, pair_base, store_rows
+from mocgen_kernels._triton.rows import keys_of, load_rows, load_tile, packed_base, pair_base, store_rows
 from mocgen_kernels._triton.saved import Inputs
 from mocgen_kernels._triton.spans import continue_softmax, empty_state, softmax_over_spans
 from mocgen_kernels._triton.summaries import softmax_over_summaries, summary_of
@@ -118,9 +118,7 @@ def dense_kernel(
     inside = rows < stop
     pair, at = first + local, local * length + rows
     queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-    k_base = pair_base(k, pair, heads, k_batch, k_head)
-    v_base = pair_base(v, pair, heads, v_batch, v_head)
-    kv = (k_base, k_row, v_base, v_row)
+    kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
     state = empty_state(BM, DP)
     state = softmax_over_spans(state, queries, kv, (spans_of, spans, group), inside, scale, D, DP, BN)
     if SKIPS:
@@ -172,14 +170,12 @@ def routed_kernel(
         rows = tl.load(lists + at, mask=inside, other=0)
         pair = first + local
         queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-        k_base = pair_base(k, pair, heads, k_batch, k_head)
-        v_base = pair_base(v, pair, heads, v_batch, v_head)
+        kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
         peak_at, total_at = peak + local * length + rows, total + local * length + rows
         seen_peak = tl.load(peak_at, mask=inside, other=0.0)
         seen_total = tl.load(total_at, mask=inside, other=0.0)
         state = (seen_peak, seen_total, load_rows(acc + local * length * D, rows, D, inside, D, DP))
         begin, end = tl.load(offsets + context), tl.load(offsets + context + 1)
-        kv = (k_base, k_row, v_base, v_row)
         state = continue_softmax(state, queries, kv, begin, end, inside, scale, D, DP, BN, False)
         tl.store(peak_at, state[0], mask=inside)
         tl.store(total_at, state[1], mask=inside)

@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mocgen_kernels._triton.descriptors import context_offsets
+from mocgen_kernels._triton.lists import hits_of
 from mocgen_kernels._triton.plan import DensePlan
 from mocgen_kernels._triton.rows import load_tile
 from mocgen_kernels._triton.saved import Inputs
@@ -112,14 +113,12 @@ def union_kernel(
     start, stop, _ = load_tile(tiles, tile)
     at = start + tl.arange(0, BM)
     rows = tl.load(order + pair * length + at, mask=at < stop, other=0)
-    bits = tl.load(words + (pair * length + rows) * width + word, mask=at < stop, other=0)
-    lane = tl.arange(0, 32)
-    context = word * 32 + lane
-    visitors = tl.sum((bits[None, :] >> lane[:, None]) & 1, axis=1)  # (32,)
+    context, hits = hits_of(words, pair * length + rows, at < stop, word, width)
+    visitors = tl.sum(hits, axis=1)  # (32,)
     begin = tl.load(offsets + context, mask=context < contexts, other=0)
     tokens = (tl.load(offsets + context + 1, mask=context < contexts, other=0) - begin).to(tl.float32)
     some = visitors > 0
     to = (pair * count + tile) * width + word
-    tl.store(unions + to, tl.sum(some.to(tl.int32) << lane, axis=0))
+    tl.store(unions + to, tl.sum(some.to(tl.int32) << tl.arange(0, 32), axis=0))
     tl.store(work + 2 * to, tl.sum(tl.where(some, tokens, 0.0), axis=0) * BM)
     tl.store(work + 2 * to + 1, tl.sum(tokens * visitors.to(tl.float32), axis=0))

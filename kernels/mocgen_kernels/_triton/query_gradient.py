@@ -13,6 +13,7 @@ from mocgen_kernels._triton.descriptors import context_offsets
 from mocgen_kernels._triton.forward import FINISH_ROWS
 from mocgen_kernels._triton.lists import QueryLists
 from mocgen_kernels._triton.rows import (
+    keys_of,
     load_output,
     load_rows,
     load_tile,
@@ -104,9 +105,8 @@ def dense_query_gradient_kernel(
     pair = first + local
     grads, row_lse, row_delta = load_output(grad, out, lse, delta, pair, heads, length, rows, inside, D, DP)
     queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-    k_base = pair_base(k, pair, heads, k_batch, k_head)
-    v_base = pair_base(v, pair, heads, v_batch, v_head)
-    kv, known = (k_base, k_row, v_base, v_row), (queries, grads, row_lse, row_delta)
+    kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
+    known = (queries, grads, row_lse, row_delta)
     seen = tl.zeros((BM, DP), tl.float32)
     seen = gradient_over_spans(seen, known, kv, (spans_of, spans, group), inside, scale, D, DP, BN)
     if SKIPS:
@@ -161,11 +161,10 @@ def routed_query_gradient_kernel(
         row_lse = tl.load(lse + pair * length + rows, mask=inside, other=0.0)
         row_delta = tl.load(delta + pair * length + rows, mask=inside, other=0.0)
         queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-        k_base = pair_base(k, pair, heads, k_batch, k_head)
-        v_base = pair_base(v, pair, heads, v_batch, v_head)
+        kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
         seen = load_rows(sums + local * length * D, rows, D, inside, D, DP)
         begin, end = tl.load(offsets + context), tl.load(offsets + context + 1)
-        kv, known = (k_base, k_row, v_base, v_row), (queries, grads, row_lse, row_delta)
+        known = (queries, grads, row_lse, row_delta)
         seen = add_query_gradient(seen, known, kv, begin, end, inside, scale, D, DP, BN, False)
         store_rows(sums + local * length * D, rows, D, inside, seen, D, DP)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mocgen_kernels._triton.descriptors import context_offsets
 from mocgen_kernels._triton.overlap import overlap
-from mocgen_kernels._triton.rows import load_rows, load_tile, packed_base, pair_base, store_rows
+from mocgen_kernels._triton.rows import keys_of, load_rows, load_tile, packed_base, pair_base, store_rows
 from mocgen_kernels._triton.saved import Inputs
 from mocgen_kernels._triton.spans import empty_state, softmax_over_spans
 from mocgen_kernels._triton.summaries import softmax_over_summaries, summary_of
@@ -89,9 +89,7 @@ def query_major_kernel(
     rows = tl.load(order + local * length + place, mask=inside, other=0)
     pair, width = first + local, (contexts + 31) // 32
     queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-    k_base = pair_base(k, pair, heads, k_batch, k_head)
-    v_base = pair_base(v, pair, heads, v_batch, v_head)
-    kv = (k_base, k_row, v_base, v_row)
+    kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
     state = empty_state(BM, DP)
     state = softmax_over_spans(state, queries, kv, (spans_of, spans, group), inside, scale, D, DP, BN)
     at = local * length + rows

@@ -11,6 +11,7 @@ from torch import Tensor
 from mocgen_kernels._triton.descriptors import context_offsets
 from mocgen_kernels._triton.overlap import overlap
 from mocgen_kernels._triton.rows import (
+    keys_of,
     load_output,
     load_rows,
     load_tile,
@@ -104,9 +105,8 @@ def query_major_gradient_kernel(
     pair, width = first + local, (contexts + 31) // 32
     grads, row_lse, row_delta = load_output(grad, out, lse, delta, pair, heads, length, rows, inside, D, DP)
     queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-    k_base = pair_base(k, pair, heads, k_batch, k_head)
-    v_base = pair_base(v, pair, heads, v_batch, v_head)
-    kv, known = (k_base, k_row, v_base, v_row), (queries, grads, row_lse, row_delta)
+    kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
+    known = (queries, grads, row_lse, row_delta)
     sums = tl.zeros((BM, DP), tl.float32)
     sums = gradient_over_spans(sums, known, kv, (spans_of, spans, group), inside, scale, D, DP, BN)
     at = local * length + rows

@@ -25,6 +25,24 @@ def packed_base(
 
 
 @triton.jit
+def keys_of(
+    k: tl.tensor,  # (B, L, H, D)
+    k_batch: tl.tensor,
+    k_row: tl.tensor,
+    k_head: tl.tensor,
+    v: tl.tensor,  # (B, L, H, D)
+    v_batch: tl.tensor,
+    v_row: tl.tensor,
+    v_head: tl.tensor,
+    pair: tl.tensor,
+    heads: tl.tensor,
+) -> tl.tuple:
+    """Keys and values of one pair, as the loops want them: (k_base, k_row, v_base, v_row)."""
+    k_base = pair_base(k, pair, heads, k_batch, k_head)
+    return k_base, k_row, pair_base(v, pair, heads, v_batch, v_head), v_row
+
+
+@triton.jit
 def load_tile(tiles: tl.tensor, tile: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """One row of a table (T, 3): first token, one past the last, what the tile belongs to."""
     return tl.load(tiles + 3 * tile), tl.load(tiles + 3 * tile + 1), tl.load(tiles + 3 * tile + 2)

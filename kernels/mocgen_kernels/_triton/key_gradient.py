@@ -163,9 +163,7 @@ def key_gradient_kernel(
                 sums_k, sums_v, keys, values, rows, inside, q_base, grad_base, lse_base, delta_base, q_row,
                 heads * D, scale, scale, D, DP, False,
             )  # fmt: skip
-    dk_base, dv_base = (
-        packed_base(dk, pair, heads, key_length, D),
-        packed_base(dv, pair, heads, key_length, D),
-    )
+    dk_base = packed_base(dk, pair, heads, key_length, D)
+    dv_base = packed_base(dv, pair, heads, key_length, D)
     store_rows(dk_base, own, heads * D, own < stop, sums_k * factor, D, DP)
     store_rows(dv_base, own, heads * D, own < stop, sums_v, D, DP)

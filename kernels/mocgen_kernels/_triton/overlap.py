@@ -26,6 +26,7 @@ from mocgen_kernels.rules import Routing, candidate_table
 
 LONGEST = 512  # mean tokens of a candidate above which sharing cannot pay; 0 turns it off
 DTYPES = (torch.float16, torch.bfloat16)  # in fp32 products are so dear that visits cost nothing beside them
+SAMPLE = 4  # pairs at least that are sorted to see whether it pays
 VISIT = 256.0  # tokens whose attention takes as long as loading and storing a query and its state
 
 
@@ -45,6 +46,15 @@ def overlap(inputs: Inputs, plan: DensePlan, first: int, last: int, rows: int) -
     mean = mean_candidate(layout, inputs.selection.first_query_context, inputs.selection.routing)
     if mean > LONGEST:
         return None
+    step = max(1, len(words) // SAMPLE)
+    sample, done, wanted = _tiles(words[::step].contiguous(), layout, plan, rows)
+    if not sharing_pays(done, wanted, mean):
+        return None
+    return sample if step == 1 else _tiles(words, layout, plan, rows)[0]
+
+
+def _tiles(words: Tensor, layout: ContextLayout, plan: DensePlan, rows: int) -> tuple[Overlap, float, float]:
+    """Sort and unite queries; (query, key) pairs that the tiles go over; those that were chosen."""
     pairs, length, width = words.shape
     order = sorted_queries(words, plan.query_tiles, rows)
     count = len(plan.query_tiles)
@@ -55,7 +65,7 @@ def overlap(inputs: Inputs, plan: DensePlan, first: int, last: int, rows: int) -
         words, order, plan.query_tiles, offsets, unions, work, length, layout.count, count, width, BM=rows
     )
     done, wanted = work.sum(dim=(0, 1, 2), dtype=torch.float64).tolist()
-    return Overlap(order=order, unions=unions) if sharing_pays(done, wanted, mean) else None
+    return Overlap(order=order, unions=unions), done, wanted
 
 
 def sharing_pays(done: float, wanted: float, mean: float) -> bool:

@@ -225,9 +225,8 @@ def choose_kernel(
     scores = _products(q_base, means_base + at, q_row, rows, context, contexts, stop, D, DP, BM, CP)
     for piece in range(1, PIECES):
         some = means_base + (at + piece * means_row)
-        scores = tl.maximum(
-            scores, _products(q_base, some, q_row, rows, context, contexts, stop, D, DP, BM, CP)
-        )
+        more = _products(q_base, some, q_row, rows, context, contexts, stop, D, DP, BM, CP)
+        scores = tl.maximum(scores, more)
 
     allowed = tl.load(candidates + group.to(tl.int64) * contexts + context, mask=context < contexts, other=0)
     keys = tl.where((allowed > 0)[None, :], _ordered(scores), LOWEST)  # (BM, CP)

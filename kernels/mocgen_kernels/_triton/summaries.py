@@ -30,10 +30,8 @@ def summary_of(
     D: tl.constexpr,
 ) -> tl.tuple:
     """What the loops below go over, for queries of one group and one head."""
-    k_base, v_base = (
-        packed_base(k_means, pair, heads, contexts, D),
-        packed_base(v_means, pair, heads, contexts, D),
-    )
+    k_base = packed_base(k_means, pair, heads, contexts, D)
+    v_base = packed_base(v_means, pair, heads, contexts, D)
     kv = (k_base, heads * D, v_base, heads * D)
     return kv, skips + group.to(tl.int64) * contexts, logs, words + at * ((contexts + 31) // 32), contexts
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mocgen_kernels import ContextLayout, Kind, reference, route, routed_attention, router
@@ -151,6 +153,7 @@ def test_every_size_with_full_tiles(uneven: ContextLayout, qkv: Make, dtype: tor
 
 
 @on_gpu
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_longer_sequence(qkv: Make, dtype: torch.dtype) -> None:
     """4000 tokens: at most twice the error of masked attention."""
@@ -168,6 +171,43 @@ def test_longer_sequence(qkv: Make, dtype: torch.dtype) -> None:
     ours = with_gradients(routed_attention(q, k, v, layout, selection, backend="triton"), q, k, v)
     for mine, theirs, exact in zip(ours, plain, truth, strict=True):
         assert (mine - exact).norm() <= 2 * (theirs - exact).norm()
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> ContextLayout:
+    """Contexts of 1 to 20 tokens in up to five shots, with a global prompt or without."""
+    shots = sorted(draw(st.lists(st.integers(-1, 3), min_size=2, max_size=9)))
+    lengths = draw(st.lists(st.integers(1, 20), min_size=len(shots), max_size=len(shots)))
+    video = draw(st.lists(st.booleans(), min_size=len(shots), max_size=len(shots)))
+    kinds = [Kind.VIDEO if v and s >= 0 else Kind.TEXT for v, s in zip(video, shots, strict=True)]
+    return ContextLayout(lengths=lengths, kinds=kinds, shots=shots)
+
+
+@pytest.mark.usefixtures("small_tiles", "both_ways")
+@settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    layout=layouts(),
+    first=st.integers(0, 8),
+    options=st.fixed_dictionaries(
+        {
+            "top_k": st.integers(1, 3),
+            "causal": st.booleans(),
+            "text_anchors": st.sampled_from(["own", "all"]),
+            "local_window": st.sampled_from([None, 0, 1]),
+            "top_p": st.sampled_from([1.0, 0.6]),
+            "sub_descriptors": st.sampled_from([1, 2]),
+            "compensate": st.booleans(),
+        }
+    ),
+)
+def test_random_layouts(qkv: Make, layout: ContextLayout, first: int, options: dict[str, Any]) -> None:
+    tail = layout.length - layout.offsets[min(first, layout.count - 1)]
+    compare(*qkv(layout, batch=1, heads=1, tail=tail), layout, **options)
 
 
 def test_refuses_what_it_does_not_compute(uneven: ContextLayout, qkv: Make) -> None:

@@ -81,7 +81,8 @@ ATTENTION: dict[Purpose, tuple[Any, ...]] = {
         query_gradient.routed_query_gradient_kernel,
         query_gradient.dense_query_gradient_kernel,
     ),
-    "key-gradient": (key_gradient.key_gradient_kernel, summary_gradient.summary_gradient_kernel),
+    "key-gradient": (key_gradient.key_gradient_kernel,),
+    "summary-gradient": (summary_gradient.summary_gradient_kernel,),
     "query-major": (query_major.query_major_kernel, query_major_gradient.query_major_gradient_kernel),
 }
 
@@ -93,8 +94,7 @@ def attention_cases(dtype: torch.dtype, dim: int) -> Iterator[Case]:
             continue
         tile = tiling(purpose, dtype, dim)
         for kernel in kernels:
-            keys = min(32, tile.keys) if kernel is summary_gradient.summary_gradient_kernel else tile.keys
-            constants = {"D": dim, "DP": padded_dim(dim), "BM": tile.rows, "BN": keys}
+            constants = {"D": dim, "DP": padded_dim(dim), "BM": tile.rows, "BN": tile.keys}
             if "ROUTED" in kernel.arg_names:
                 constants["ROUTED"] = True
             flags = [{"SKIPS": False}, {"SKIPS": True}] if "SKIPS" in kernel.arg_names else [{}]
@@ -104,20 +104,18 @@ def attention_cases(dtype: torch.dtype, dim: int) -> Iterator[Case]:
                 yield replace(case, warps=tile.warps, stages=tile.stages)
 
 
+HEAVY = {kernels[0] for kernels in ATTENTION.values()} | set(ATTENTION["query-major"])
+
+
 def sizes() -> Iterator[tuple[Case, int]]:
-    """Every dtype and dimension: one thoroughly, of the others the kernels with most in registers."""
-    heavy = [
-        kernel
-        for purpose, kernels in ATTENTION.items()
-        for kernel in kernels[: 1 + (purpose == "query-major")]
-    ]
+    """Every dtype and dimension: one thoroughly, of the others the kernels that need most, for one target."""
     for number, (dtype, dim) in enumerate(product(NAMES, (64, 80, 96, 128))):
         for case in attention_cases(dtype, dim):
             if (dtype, dim) == (torch.bfloat16, 128):
                 yield case, 80
                 yield case, 90
-            elif case.kernel in heavy and not case.constants.get("SKIPS"):
-                yield case, 80 + 10 * ((number + dim // 32) % 2)
+            elif case.kernel in HEAVY and not case.constants.get("SKIPS"):
+                yield case, (80, 90)[(number + number // 4) % 2]
 
 
 def others() -> Iterator[Case]:

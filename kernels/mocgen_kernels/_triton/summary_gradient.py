@@ -26,9 +26,8 @@ def summary_gradients(saved: Saved, first: int, last: int) -> tuple[Tensor, Tens
     inputs = saved.inputs
     q, contexts = inputs.q, inputs.selection.layout.count
     _, length, heads, dim = q.shape
-    tile = tiling("key-gradient", q.dtype, dim)
-    keys = min(tile.keys, 32)
-    plan, blocks = inputs.plan(tile), triton.cdiv(contexts, keys)
+    tile = tiling("summary-gradient", q.dtype, dim)
+    plan, blocks = inputs.plan(tile), triton.cdiv(contexts, tile.keys)
     tiles, pairs = len(plan.query_tiles), last - first
     shares = max(1, min(tiles, _PROGRAMS // (blocks * pairs)))
     sums = torch.empty(2, shares, pairs, contexts, dim, dtype=torch.float32, device=q.device)
@@ -40,7 +39,7 @@ def summary_gradients(saved: Saved, first: int, last: int) -> tuple[Tensor, Tens
         D=dim,
         DP=padded_dim(dim),
         BM=tile.rows,
-        BN=keys,
+        BN=tile.keys,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )

@@ -104,18 +104,24 @@ def attention_cases(dtype: torch.dtype, dim: int) -> Iterator[Case]:
                 yield replace(case, warps=tile.warps, stages=tile.stages)
 
 
-HEAVY = {kernels[0] for kernels in ATTENTION.values()} | set(ATTENTION["query-major"])
+HEAVY = (
+    forward.routed_kernel,
+    query_gradient.routed_query_gradient_kernel,
+    key_gradient.key_gradient_kernel,
+    query_major_gradient.query_major_gradient_kernel,
+)
 
 
 def sizes() -> Iterator[tuple[Case, int]]:
-    """Every dtype and dimension: one thoroughly, of the others the kernels that need most, for one target."""
+    """Every dtype and dimension: one thoroughly; of the others two heavy kernels, in turn, for one target."""
     for number, (dtype, dim) in enumerate(product(NAMES, (64, 80, 96, 128))):
+        turn, target = (number + number // 4) % 2, (80, 90)[(number // 2 + number // 4) % 2]
         for case in attention_cases(dtype, dim):
             if (dtype, dim) == (torch.bfloat16, 128):
                 yield case, 80
                 yield case, 90
-            elif case.kernel in HEAVY and not case.constants.get("SKIPS"):
-                yield case, (80, 90)[(number + number // 4) % 2]
+            elif case.kernel in HEAVY[turn::2] and not case.constants.get("SKIPS"):
+                yield case, target
 
 
 def others() -> Iterator[Case]:
@@ -127,7 +133,7 @@ def others() -> Iterator[Case]:
     yield Case(kernel=overlap.union_kernel, constants={"BM": tiling("query-major", torch.bfloat16, 128).rows})
     yield Case(kernel=lists.count_kernel, constants={"BLOCK": lists._BLOCK})
     yield Case(kernel=lists.fill_kernel, constants={"BLOCK": lists._BLOCK})
-    for contexts, dim in ((32, 128), (128, 80), (256, 128), (512, 128), (routing.MAX_CONTEXTS, 128)):
+    for contexts, dim in ((32, 128), (128, 80), (256, 128), (routing.MAX_CONTEXTS, 128)):
         for pieces in (1, 4) if contexts > 32 else (1,):
             block = routing.block_of(contexts, plain=pieces == 1)
             constants = {"PIECES": pieces, "NUCLEUS": pieces > 1}

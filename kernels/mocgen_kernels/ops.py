@@ -59,8 +59,8 @@ def route(
         generator: source of randomness: a seed, a generator on the CPU, or None for torch's default one.
         descriptors: mean keys (B, C · r, H, D) where they are at hand; else they are pooled from k.
         backend: "auto" and "cpu" score in chunks, "reference" all at once; "triton" in one
-            kernel where policy "moc" scores up to 1024 contexts of up to 128 dimensions without drop-off,
-            drop-in and top_p, else in chunks. Equal results, but for scores that differ by rounding alone.
+            kernel where policy "moc" scores up to 1024 contexts of up to 128 dimensions without drop-off
+            and drop-in, else in chunks. Equal results, but for scores that differ by rounding alone.
 
     Raises:
         ValueError: shapes, devices, dtypes or options that do not fit.
@@ -160,11 +160,9 @@ def routed_attention(
             return reference.routed_attention(q, k, v, layout, selection, compensate=compensate)
         if backend == "triton":
             _check_triton_attention(q)
-            if compensate:
-                raise NotImplementedError("backend='triton' does not compensate yet; use backend='auto'")
             from mocgen_kernels._triton import attention as triton_attention
 
-            return triton_attention.routed_attention(q, k, v, selection)
+            return triton_attention.routed_attention(q, k, v, selection, compensate=compensate)
         if attention_info(selection, q, backend=backend, compensate=compensate).method == "visits":
             return cpu.routed_attention(q, k, v, selection, compensate=compensate)
         return grouped.grouped_attention(q, k, v, selection, compensate=compensate)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,28 @@ from mocgen_kernels._triton import (  # noqa: E402
     forward,
     key_gradient,
     lists,
+    overlap,
     query_gradient,
+    query_major,
+    query_major_gradient,
     routing,
+    summary_gradient,
 )
 from mocgen_kernels._triton.device import interpreted  # noqa: E402
-from mocgen_kernels._triton.tiling import padded_dim, tiling  # noqa: E402
+from mocgen_kernels._triton.tiling import Purpose, padded_dim, tiling  # noqa: E402
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes that one block of threads may have
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 POINTERS = {
-    "*u8": {"candidates"},
+    "*u8": {"candidates", "skips"},
     "*i32": {
         "tiles", "spans_of", "spans", "ranges_of", "ranges", "offsets", "lists", "queries", "words", "counts",
+        "order", "unions",
     },
     "*i64": {"begins", "starts"},
-    "*fp32": {"peak", "total", "acc", "lse", "delta", "sums", "means"},
+    "*fp32": {"peak", "total", "acc", "lse", "delta", "sums", "means", "logs", "dk_sums", "dv_sums", "work"},
 }  # fmt: skip
-OF_DTYPE = {"q", "k", "v", "out", "grad", "dq", "dk", "dv"}
+OF_DTYPE = {"q", "k", "v", "k_means", "v_means", "out", "grad", "dq", "dk", "dv"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,50 +71,80 @@ class Case:
             elif name in OF_DTYPE:
                 pooled = name == "out" and self.kernel is descriptors.pool_kernel
                 found = ["*fp32" if pooled else f"*{NAMES[self.dtype]}"]
-            types[name] = (found or ["fp32" if name in ("scale", "factor") else "i32"])[0]
+            types[name] = (found or ["fp32" if name in ("scale", "factor", "top_p") else "i32"])[0]
         return types
 
 
+ATTENTION: dict[Purpose, tuple[Any, ...]] = {
+    "forward": (forward.routed_kernel, forward.dense_kernel),
+    "query-gradient": (
+        query_gradient.routed_query_gradient_kernel,
+        query_gradient.dense_query_gradient_kernel,
+    ),
+    "key-gradient": (key_gradient.key_gradient_kernel,),
+    "summary-gradient": (summary_gradient.summary_gradient_kernel,),
+    "query-major": (query_major.query_major_kernel, query_major_gradient.query_major_gradient_kernel),
+}
+
+
 def attention_cases(dtype: torch.dtype, dim: int) -> Iterator[Case]:
-    kernels = {
-        "forward": (forward.dense_kernel, forward.routed_kernel),
-        "query-gradient": (
-            query_gradient.dense_query_gradient_kernel,
-            query_gradient.routed_query_gradient_kernel,
-        ),
-        "key-gradient": (key_gradient.key_gradient_kernel,),
-    }
-    for purpose, group in kernels.items():
+    """The main kernels, with compensation and without."""
+    for purpose, kernels in ATTENTION.items():
+        if purpose == "query-major" and dtype not in overlap.DTYPES:
+            continue
         tile = tiling(purpose, dtype, dim)
-        for kernel in group:
+        for kernel in kernels:
             constants = {"D": dim, "DP": padded_dim(dim), "BM": tile.rows, "BN": tile.keys}
             if "ROUTED" in kernel.arg_names:
                 constants["ROUTED"] = True
-            yield Case(kernel=kernel, dtype=dtype, constants=constants, warps=tile.warps, stages=tile.stages)
+            flags = [{"SKIPS": False}, {"SKIPS": True}] if "SKIPS" in kernel.arg_names else [{}]
+            for flag in flags:
+                constants |= flag
+                case = Case(kernel=kernel, dtype=dtype, constants=dict(constants))
+                yield replace(case, warps=tile.warps, stages=tile.stages)
 
 
-def cases() -> Iterator[Case]:
-    for dtype, dim in (
-        (torch.bfloat16, 128),
-        (torch.float16, 64),
-        (torch.float16, 80),
-        (torch.float32, 128),
-    ):
-        yield from attention_cases(dtype, dim)
+HEAVY = (
+    forward.routed_kernel,
+    query_gradient.routed_query_gradient_kernel,
+    key_gradient.key_gradient_kernel,
+    query_major_gradient.query_major_gradient_kernel,
+)
+
+
+def sizes() -> Iterator[tuple[Case, int]]:
+    """Every dtype and dimension: one thoroughly; of the others two heavy kernels, in turn, for one target."""
+    for number, (dtype, dim) in enumerate(product(NAMES, (64, 80, 96, 128))):
+        turn, target = (number + number // 4) % 2, (80, 90)[(number // 2 + number // 4) % 2]
+        for case in attention_cases(dtype, dim):
+            if (dtype, dim) == (torch.bfloat16, 128):
+                yield case, 80
+                yield case, 90
+            elif case.kernel in HEAVY[turn::2] and not case.constants.get("SKIPS"):
+                yield case, target
+
+
+def others() -> Iterator[Case]:
+    """Kernels that do not depend on the size of tiles of keys."""
     rows = {"D": 128, "DP": 128, "BM": forward.FINISH_ROWS}
     yield Case(kernel=forward.finish_kernel, constants=rows)
     yield Case(kernel=query_gradient.finish_gradient_kernel, constants=rows)
     yield Case(kernel=descriptors.pool_kernel, constants={"D": 128, "DP": 128, "BLOCK": descriptors._BLOCK})
+    yield Case(kernel=overlap.union_kernel, constants={"BM": tiling("query-major", torch.bfloat16, 128).rows})
     yield Case(kernel=lists.count_kernel, constants={"BLOCK": lists._BLOCK})
     yield Case(kernel=lists.fill_kernel, constants={"BLOCK": lists._BLOCK})
-    for contexts, dim in ((32, 128), (128, 80), (256, 128), (512, 128), (routing.MAX_CONTEXTS, 128)):
-        constants = {"D": dim, "DP": 128, "BM": routing.block_of(contexts), "CP": contexts}
-        yield Case(kernel=routing.choose_kernel, constants=constants, warps=8)
+    for contexts, dim in ((32, 128), (128, 80), (256, 128), (routing.MAX_CONTEXTS, 128)):
+        for pieces in (1, 4) if contexts > 32 else (1,):
+            block = routing.block_of(contexts, plain=pieces == 1)
+            constants = {"PIECES": pieces, "NUCLEUS": pieces > 1}
+            constants |= {"D": dim, "DP": 128, "BM": block, "CP": contexts}
+            yield Case(kernel=routing.choose_kernel, constants=constants, warps=8)
 
 
 @pytest.mark.skipif(interpreted(), reason="the interpreter has no compiler")
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("case", list(cases()), ids=str)
+@pytest.mark.parametrize(
+    ("case", "capability"), [*sizes(), *((case, x) for case in others() for x in (80, 90))], ids=str
+)
 def test_compiles_without_spills(
     case: Case,
     capability: int,

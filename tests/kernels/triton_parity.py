@@ -7,17 +7,35 @@ Triton is imported.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mocgen_kernels import ContextLayout, Kind, reference, route, routed_attention, router
-from mocgen_kernels._triton import descriptors, device, forward, key_gradient, lists, query_gradient, tiling
+from mocgen_kernels._triton import (
+    descriptors,
+    device,
+    forward,
+    key_gradient,
+    lists,
+    overlap,
+    query_gradient,
+    query_major,
+    query_major_gradient,
+    saved,
+    summary_gradient,
+    tiling,
+)
 from mocgen_kernels._triton.lists import query_lists
 from mocgen_kernels.selection import pack_bits
 
+triton_route = partial(route, backend="triton")
 DEVICE = "cpu" if device.interpreted() else "cuda"
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 on_gpu = pytest.mark.skipif(device.interpreted(), reason="too much, or too coarse, for the interpreter")
@@ -43,8 +61,29 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     def small(purpose: tiling.Purpose, dtype: torch.dtype, dim: int) -> tiling.Tiling:
         return tiling.Tiling(rows=16, keys=16, warps=4, stages=1)
 
-    for module in (forward, query_gradient, key_gradient):
+    for module in (
+        forward,
+        query_gradient,
+        key_gradient,
+        summary_gradient,
+        query_major,
+        query_major_gradient,
+    ):
         monkeypatch.setattr(module, "tiling", small)
+
+
+@pytest.fixture(params=["lists", "registers"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routed contexts by lists of queries; in registers, however little the queries of a tile share."""
+    registers = request.param == "registers"
+    monkeypatch.setattr(overlap, "DTYPES", tiling.DTYPES)
+    monkeypatch.setattr(overlap, "sharing_pays", lambda done, wanted, mean: registers)
+    if registers:
+        monkeypatch.setattr(forward, "routed_kernel", None)
+        monkeypatch.setattr(query_gradient, "routed_query_gradient_kernel", None)
+    else:
+        monkeypatch.setattr(query_major, "query_major_kernel", None)
+        monkeypatch.setattr(query_major_gradient, "query_major_gradient_kernel", None)
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +101,19 @@ def with_gradients(out: Tensor, *leaves: Tensor) -> list[Tensor]:
     return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
 
 
-def compare(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, **options: object) -> None:
+def compare(
+    q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, *, compensate: bool = False, **options: Any
+) -> None:
     """The same choice, and output and gradients close to masked attention in fp64."""
     q, k, v = (x.detach().to(DEVICE).requires_grad_() for x in (q, k, v))
     selection = route(q, k, layout, backend="triton", **options)
     chosen = reference.route(q, k, layout, **options)
     assert torch.equal(selection.routed().to(DEVICE), chosen.routed())
-    ours = with_gradients(routed_attention(q, k, v, layout, selection, backend="triton"), q, k, v)
+    out = routed_attention(q, k, v, layout, selection, compensate=compensate, backend="triton")
+    ours = with_gradients(out, q, k, v)
     precise = [x.detach().double().requires_grad_() for x in (q, k, v)]
-    truth = with_gradients(reference.routed_attention(*precise, layout, chosen), *precise)
+    exact_out = reference.routed_attention(*precise, layout, chosen, compensate=compensate)
+    truth = with_gradients(exact_out, *precise)
     assert {x.dtype for x in ours} == {q.dtype}
     bound = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[q.dtype]
     for mine, exact in zip(ours, truth, strict=True):
@@ -78,12 +121,12 @@ def compare(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, **options: o
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_uneven_layout(uneven: ContextLayout, qkv: Make, causal: bool) -> None:
     compare(*qkv(uneven, batch=1, heads=2), uneven, top_k=2, causal=causal)
 
 
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_tail_and_shared_memory(uneven: ContextLayout, qkv: Make) -> None:
     """Queries of the last two shots; batch items that share keys and values; heads of 24 dimensions."""
     q, _, _ = qkv(uneven, batch=2, heads=1, dim=24, tail=uneven.length - uneven.offsets[6])
@@ -96,10 +139,12 @@ def test_head_dimension_80(uneven: ContextLayout, qkv: Make) -> None:
     compare(*qkv(uneven, batch=1, heads=1, dim=80), uneven, top_k=2)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_half_precision_with_full_tiles(uneven: ContextLayout, qkv: Make) -> None:
     compare(*qkv(uneven, batch=1, heads=1, dim=64, dtype=torch.float16), uneven, top_k=2)
 
 
+@pytest.mark.usefixtures("both_ways")
 @on_gpu
 @pytest.mark.parametrize("dim", [64, 80, 96, 128])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -108,6 +153,7 @@ def test_every_size_with_full_tiles(uneven: ContextLayout, qkv: Make, dtype: tor
 
 
 @on_gpu
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_longer_sequence(qkv: Make, dtype: torch.dtype) -> None:
     """4000 tokens: at most twice the error of masked attention."""
@@ -127,6 +173,43 @@ def test_longer_sequence(qkv: Make, dtype: torch.dtype) -> None:
         assert (mine - exact).norm() <= 2 * (theirs - exact).norm()
 
 
+@st.composite
+def layouts(draw: st.DrawFn) -> ContextLayout:
+    """Contexts of 1 to 20 tokens in up to five shots, with a global prompt or without."""
+    shots = sorted(draw(st.lists(st.integers(-1, 3), min_size=2, max_size=9)))
+    lengths = draw(st.lists(st.integers(1, 20), min_size=len(shots), max_size=len(shots)))
+    video = draw(st.lists(st.booleans(), min_size=len(shots), max_size=len(shots)))
+    kinds = [Kind.VIDEO if v and s >= 0 else Kind.TEXT for v, s in zip(video, shots, strict=True)]
+    return ContextLayout(lengths=lengths, kinds=kinds, shots=shots)
+
+
+@pytest.mark.usefixtures("small_tiles", "both_ways")
+@settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    layout=layouts(),
+    first=st.integers(0, 8),
+    options=st.fixed_dictionaries(
+        {
+            "top_k": st.integers(1, 3),
+            "causal": st.booleans(),
+            "text_anchors": st.sampled_from(["own", "all"]),
+            "local_window": st.sampled_from([None, 0, 1]),
+            "top_p": st.sampled_from([1.0, 0.6]),
+            "sub_descriptors": st.sampled_from([1, 2]),
+            "compensate": st.booleans(),
+        }
+    ),
+)
+def test_random_layouts(qkv: Make, layout: ContextLayout, first: int, options: dict[str, Any]) -> None:
+    tail = layout.length - layout.offsets[min(first, layout.count - 1)]
+    compare(*qkv(layout, batch=1, heads=1, tail=tail), layout, **options)
+
+
 def test_refuses_what_it_does_not_compute(uneven: ContextLayout, qkv: Make) -> None:
     for dim, dtype, message in ((16, torch.float64, "computes in fp16"), (136, torch.float32, "up to 128")):
         q, k, v = (x.to(DEVICE) for x in qkv(uneven, dim=dim, dtype=dtype))
@@ -144,7 +227,7 @@ def test_drop_in_and_all_captions(uneven: ContextLayout, qkv: Make) -> None:
     compare(q, k, v, uneven, top_k=1, text_anchors="all", drop_in=1.0, drop_off=0.9, generator=3)
 
 
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_rows_far_apart_in_memory(uneven: ContextLayout) -> None:
     """q, k and v as slices of one projection: (B, L, 3, H, D)."""
     packed = torch.randn(1, uneven.length, 3, 2, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE)
@@ -154,7 +237,7 @@ def test_rows_far_apart_in_memory(uneven: ContextLayout) -> None:
     assert (sliced - expected).abs().max() <= 1e-5
 
 
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_large_logits_do_not_overflow(uneven: ContextLayout, qkv: Make) -> None:
     q, k, v = (x.to(DEVICE) for x in qkv(uneven, batch=1, heads=1))
     loud = [(60 * x).detach().requires_grad_() for x in (q, k)]
@@ -165,7 +248,7 @@ def test_large_logits_do_not_overflow(uneven: ContextLayout, qkv: Make) -> None:
     assert all(torch.isfinite(x).all() for x in with_gradients(out, *loud))
 
 
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.usefixtures("small_tiles", "both_ways")
 def test_twice_gives_the_same_bits(uneven: ContextLayout, qkv: Make) -> None:
     q, k, v = (x.detach().to(DEVICE).requires_grad_() for x in qkv(uneven, batch=1, heads=1))
     selection = route(q, k, uneven, top_k=2)
@@ -190,10 +273,78 @@ def test_ties_go_to_the_lower_index() -> None:
         assert torch.equal(ours.words, expected.words)
 
 
-def test_descriptors(uneven: ContextLayout, qkv: Make) -> None:
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_descriptors(uneven: ContextLayout, qkv: Make, pieces: int) -> None:
     _, k, _ = qkv(uneven, dim=24)
-    pooled = descriptors.pool_descriptors(k.to(DEVICE), uneven)
-    assert (pooled - router.pool_descriptors(k.to(DEVICE), uneven)).abs().max() <= 1e-6
+    k = k.to(DEVICE)
+    pooled = descriptors.pool_descriptors(k, uneven, sub_descriptors=pieces)
+    expected = router.pool_descriptors(k, uneven, sub_descriptors=pieces)
+    assert (pooled - expected).abs().max() <= 1e-6
+
+
+@pytest.fixture
+def no_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routing in chunks, the way for what the kernel does not cover, fails."""
+    monkeypatch.setattr(router, "route_by", None)
+
+
+@pytest.fixture(scope="module")
+def frames() -> ContextLayout:
+    """40 frames of 1 to 3 tokens in eight shots: two words of bits."""
+    return ContextLayout(
+        lengths=[1 + i % 3 for i in range(40)], kinds=[Kind.VIDEO] * 40, shots=[i // 5 for i in range(40)]
+    )
+
+
+@pytest.mark.usefixtures("no_chunks")
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "pieces", "causal"),
+    [(6, 0.3, 1, True), (3, 0.6, 2, False), (99, 0.999, 3, True), (0, 0.5, 1, True), (4, 1.0, 2, True)],
+)
+def test_top_p_and_sub_descriptors(
+    frames: ContextLayout, qkv: Make, top_k: int, top_p: float, pieces: int, causal: bool
+) -> None:
+    """Under the cap, at it and without one; queries without candidates, contexts shorter than pieces."""
+    q, k, _ = (x.to(DEVICE) for x in qkv(frames, batch=1, heads=1))
+    options: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "sub_descriptors": pieces, "causal": causal}
+    ours, expected = (make(q, k, frames, **options) for make in (triton_route, reference.route))
+    assert torch.equal(ours.routed(), expected.routed())
+
+
+@pytest.mark.usefixtures("no_chunks")
+def test_top_p_among_equal_scores(frames: ContextLayout) -> None:
+    """Of n equal candidates the first ⌈p · n⌉; of two values the higher ones first."""
+    q, means = torch.ones(1, frames.length, 1, 4), torch.zeros(1, 40, 1, 4)
+    q, means = q[:, frames.offsets[35] :].to(DEVICE), means.to(DEVICE)  # the last shot: 35 candidates
+    for top_p, count in ((0.01, 1), (0.39, 14), (0.99, 35)):
+        chosen = triton_route(q, None, frames, top_k=99, top_p=top_p, descriptors=means).routed()
+        assert chosen[0, 0, 0].nonzero().flatten().tolist() == list(range(count))
+    means[:, [7, 33]] = 50.0
+    chosen = triton_route(q, None, frames, top_k=99, top_p=0.5000001, descriptors=means).routed()
+    assert chosen[0, 0, 0].nonzero().flatten().tolist() == [7, 33]
+
+
+@pytest.mark.usefixtures("small_tiles", "both_ways")
+@pytest.mark.parametrize("top_k", [1, 99])
+def test_compensation(uneven: ContextLayout, qkv: Make, top_k: int) -> None:
+    """Of a choice per token; of a table, which skips the text of other shots, with a tail of queries."""
+    tail, policy = (None, "moc") if top_k == 1 else (uneven.length - uneven.offsets[6], "window")
+    made = qkv(uneven, batch=1, heads=2, tail=tail)
+    compare(*made, uneven, top_k=top_k, policy=policy, compensate=True)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_compensation_of_two_words_of_contexts(frames: ContextLayout, qkv: Make) -> None:
+    """The last shots, with keys and values that are shared; the sums over queries in several shares."""
+    q, _, _ = qkv(frames, batch=2, heads=1, dtype=torch.float16, tail=frames.length - frames.offsets[25])
+    _, k, v = qkv(frames, batch=1, heads=1, dtype=torch.float16, seed=1)
+    compare(q, k, v, frames, top_k=2, causal=False, compensate=True)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_local_window(uneven: ContextLayout, qkv: Make) -> None:
+    options: dict[str, Any] = {"top_k": 2, "local_window": 0, "top_p": 0.8, "sub_descriptors": 2}
+    compare(*qkv(uneven, batch=1, heads=1), uneven, **options)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -211,3 +362,49 @@ def test_heads_in_blocks(uneven: ContextLayout, qkv: Make, monkeypatch: pytest.M
     """Lists of one head at a time give the same result."""
     monkeypatch.setattr(lists, "_ENTRIES", 1)
     compare(*qkv(uneven, batch=1, heads=2), uneven, top_k=1)
+
+
+def test_queries_are_sorted_within_their_groups() -> None:
+    """By their highest context first, equal ones as they come; two words, the sign bit among them."""
+    contexts = [[0], [31], [33], [0], [31, 0], [35], [2], [35]]
+    bits = torch.zeros(1, 8, 40, dtype=torch.bool)
+    for query, chosen in enumerate(contexts):
+        bits[0, query, chosen] = True
+    tiles = torch.tensor([[0, 6, 0], [4, 6, 0], [6, 8, 1]])
+    order = overlap.sorted_queries(pack_bits(bits), tiles, 4)
+    assert order.tolist() == [[0, 3, 1, 4, 2, 5, 6, 7]]
+
+
+@pytest.mark.parametrize("sample", [1, 2])
+def test_unions_and_their_work(
+    uneven: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch, sample: int
+) -> None:
+    """Of two heads, judged by the first alone and by both."""
+    seen = list[float]()
+    monkeypatch.setattr(overlap, "SAMPLE", sample)
+    monkeypatch.setattr(overlap, "DTYPES", tiling.DTYPES)
+    monkeypatch.setattr(overlap, "sharing_pays", lambda *numbers: seen.extend(numbers) or True)
+    q, k, v = (x.to(DEVICE) for x in qkv(uneven, batch=1, heads=2))
+    selection = route(q, k, uneven, top_k=2)
+    inputs = saved.Inputs(q=q, k=k, v=v, k_means=None, v_means=None, selection=selection)
+    plan = inputs.plan(tiling.Tiling(rows=16, keys=16, warps=4, stages=1))
+    shared = overlap.overlap(inputs, plan, 0, 2, 16)
+    assert shared is not None
+    routed, lengths = selection.routed()[0], torch.tensor(uneven.lengths, device=DEVICE)  # (2, Lq, C)
+    done = 0
+    for number, (start, stop, _) in enumerate(plan.query_tiles.tolist()):
+        rows = shared.order[:, start : min(start + 16, stop)].long()
+        unions = torch.stack([routed[pair, rows[pair]].any(0) for pair in range(2)])
+        assert torch.equal(shared.unions[:, number], pack_bits(unions))
+        done += int((unions[:sample] * lengths).sum()) * 16
+    candidates = selection.candidate_table.any(0)
+    mean = float(lengths.cpu()[candidates].double().mean())
+    assert seen == [done, int((routed[:sample] * lengths).sum()), mean]
+
+
+def test_long_contexts_go_by_lists(uneven: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_major, "query_major_kernel", None)
+    monkeypatch.setattr(overlap, "LONGEST", 0)
+    compare(*qkv(uneven, batch=1, heads=1, dtype=torch.float16), uneven, top_k=2)
+    assert overlap.sharing_pays(2.0, 1.0, 256.0)
+    assert not overlap.sharing_pays(2.1, 1.0, 256.0)

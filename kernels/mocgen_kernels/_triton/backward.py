@@ -12,17 +12,32 @@ from torch import Tensor
 from mocgen_kernels._triton.key_gradient import key_gradients
 from mocgen_kernels._triton.lists import pair_blocks, query_lists
 from mocgen_kernels._triton.query_gradient import query_gradients
+from mocgen_kernels._triton.query_major_gradient import gradients_in_registers
 from mocgen_kernels._triton.saved import Saved
+from mocgen_kernels._triton.summary_gradient import summary_gradients
 
 
-def gradients(saved: Saved) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v. Writes `saved.delta`."""
-    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (saved.q, saved.k, saved.v))
-    selection = saved.selection
-    for first, last in pair_blocks(selection):
-        lists = None
-        if selection.words is not None:
-            lists = query_lists(selection.words.flatten(0, 1)[first:last], selection.layout.count)
-        query_gradients(saved, lists, first, last, dq)
+def gradients(saved: Saved) -> tuple[Tensor | None, ...]:
+    """Gradients of q, k, v and, with compensation, of mean keys and values. Writes `saved.delta`."""
+    inputs = saved.inputs
+    layout = inputs.selection.layout
+    tensors = (inputs.q, inputs.k, inputs.v)
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in tensors)
+    means = list[tuple[Tensor, Tensor]]()
+    for first, last in pair_blocks(inputs.selection):
+        words = inputs.words(first, last)
+        lists = None if words is None else query_lists(words, layout.count)
+        if not gradients_in_registers(saved, first, last, dq):
+            query_gradients(saved, lists, first, last, dq)
         key_gradients(saved, lists, first, last, dk, dv)
-    return dq, dk, dv
+        if inputs.k_means is not None:
+            means.append(summary_gradients(saved, first, last))
+    if not means:
+        return dq, dk, dv, None, None
+    return dq, dk, dv, *(_assembled(parts, inputs.q) for parts in zip(*means, strict=True))
+
+
+def _assembled(parts: tuple[Tensor, ...], q: Tensor) -> Tensor:
+    """Gradients of some pairs each, n × (C, D) fp32, as one of (B, C, H, D) in q's dtype."""
+    whole = torch.cat(parts).unflatten(0, (q.shape[0], q.shape[2]))  # (B, H, C, D)
+    return whole.transpose(1, 2).to(q.dtype)

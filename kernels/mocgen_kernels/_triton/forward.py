@@ -18,52 +18,53 @@ from torch import Tensor
 
 from mocgen_kernels._triton.descriptors import context_offsets
 from mocgen_kernels._triton.lists import pair_blocks, query_lists
-from mocgen_kernels._triton.plan import dense_plan
-from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
-from mocgen_kernels._triton.spans import continue_softmax
-from mocgen_kernels._triton.tiling import padded_dim, tiling
-from mocgen_kernels.selection import Selection
+from mocgen_kernels._triton.query_major import attend_in_registers
+from mocgen_kernels._triton.rows import keys_of, load_rows, load_tile, packed_base, pair_base, store_rows
+from mocgen_kernels._triton.saved import Inputs
+from mocgen_kernels._triton.spans import continue_softmax, empty_state, softmax_over_spans
+from mocgen_kernels._triton.summaries import softmax_over_summaries, summary_of
+from mocgen_kernels._triton.tiling import LOG2E, padded_dim, tiling
 
-LOG2E = math.log2(math.e)
 FINISH_ROWS = 64
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
-    """Output (B, Lq, H, D), contiguous, and the rows' log₂-sum-exp₂ (B · H, Lq) fp32.
-
-    q (B, Lq, H, D), k and v (B, L, H, D) of one dtype; neighbours along D must be neighbours in memory.
-    """
+def attend(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Output (B, Lq, H, D), contiguous, and the rows' log₂-sum-exp₂ (B · H, Lq) fp32."""
+    q = inputs.q
     batch, length, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(batch * heads, length, dtype=torch.float32, device=q.device)
-    for first, last in pair_blocks(selection):
+    for first, last in pair_blocks(inputs.selection):
+        if attend_in_registers(inputs, first, last, out, lse):
+            continue
         pairs = last - first
         peak, total = (torch.empty(pairs, length, dtype=torch.float32, device=q.device) for _ in range(2))
         acc = torch.empty(pairs, length, dim, dtype=torch.float32, device=q.device)
-        _accumulate((q, k, v, peak, total, acc), selection, first, last)
+        _accumulate(inputs, (peak, total, acc), first, last)
         finish_kernel[(triton.cdiv(length, FINISH_ROWS), pairs)](
             peak, total, acc, out, lse, first, heads, length, D=dim, DP=padded_dim(dim), BM=FINISH_ROWS
         )
     return out, lse
 
 
-def _accumulate(tensors: tuple[Tensor, ...], selection: Selection, first: int, last: int) -> None:
-    """Fill the state of pairs first … last − 1: `tensors` are q, k, v, peak, total and acc."""
-    q, k, v = tensors[:3]
-    (_, length, heads, dim), layout = q.shape, selection.layout
+def _accumulate(inputs: Inputs, state: tuple[Tensor, ...], first: int, last: int) -> None:
+    """Fill the state of pairs first … last − 1: peak, total and acc."""
+    q, layout = inputs.q, inputs.selection.layout
+    _, length, heads, dim = q.shape
     tile = tiling("forward", q.dtype, dim)
-    plan = dense_plan(selection, tile.rows, tile.keys, q.device)
-    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
-    sizes = (first, heads, length, LOG2E / math.sqrt(dim), *strides)
+    plan, words = inputs.plan(tile), inputs.words(first, last)
+    tensors = (q, inputs.k, inputs.v, *state)
+    sizes = (first, heads, length, LOG2E / math.sqrt(dim), *inputs.strides)
     constants = (dim, padded_dim(dim), tile.rows, tile.keys)
+    tables = (plan.query_tiles, plan.spans_of, plan.spans, *inputs.summaries(plan, first, last))
     dense_kernel[(len(plan.query_tiles), last - first)](
-        *(*tensors, plan.query_tiles, plan.spans_of, plan.spans, *sizes, *constants),
+        *(*tensors, *tables, *sizes, inputs.k_means is not None, words is not None, *constants),
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
-    if selection.words is None:
+    if words is None:
         return
-    lists = query_lists(selection.words.flatten(0, 1)[first:last], layout.count)
+    lists = query_lists(words, layout.count)
     offsets = context_offsets(layout, q.device)
     for context, most in enumerate(lists.most):
         if most > 0:
@@ -73,7 +74,7 @@ def _accumulate(tensors: tuple[Tensor, ...], selection: Selection, first: int, l
             )
 
 
-@triton.jit(do_not_specialize=["first", "heads", "length"])
+@triton.jit(do_not_specialize=["contexts", "first", "heads", "length"])
 def dense_kernel(
     q: tl.tensor,  # (B, Lq, H, D)
     k: tl.tensor,  # (B, L, H, D)
@@ -84,6 +85,12 @@ def dense_kernel(
     tiles: tl.tensor,  # (T, 3) int32
     spans_of: tl.tensor,  # (G + 1,) int32
     spans: tl.tensor,  # (S, 2) int32
+    k_means: tl.tensor,  # (B, C, H, D), contiguous; from here to contexts: read if SKIPS
+    v_means: tl.tensor,  # (B, C, H, D), contiguous
+    skips: tl.tensor,  # (G, C) uint8
+    logs: tl.tensor,  # (C,) fp32
+    words: tl.tensor,  # (n, Lq, W) int32, read if ROUTED
+    contexts: tl.tensor,
     first: tl.tensor,  # first of the n pairs
     heads: tl.tensor,
     length: tl.tensor,  # Lq
@@ -97,31 +104,29 @@ def dense_kernel(
     v_batch: tl.tensor,
     v_row: tl.tensor,
     v_head: tl.tensor,
+    SKIPS: tl.constexpr,
+    ROUTED: tl.constexpr,
     D: tl.constexpr,
     DP: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
 ) -> None:
-    """Begin the softmax of BM neighbouring queries over the key spans of their group."""
+    """Begin the softmax of BM neighbouring queries over the key spans of their group, and what they skip."""
     tile, local = tl.program_id(0), tl.program_id(1).to(tl.int64)
     start, stop, group = load_tile(tiles, tile)
     rows = start + tl.arange(0, BM)
     inside = rows < stop
-    pair = first + local
+    pair, at = first + local, local * length + rows
     queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-    k_base = pair_base(k, pair, heads, k_batch, k_head)
-    v_base = pair_base(v, pair, heads, v_batch, v_head)
-    seen_peak = tl.full((BM,), float("-inf"), tl.float32)
-    seen_total = tl.zeros((BM,), tl.float32)
-    seen = tl.zeros((BM, DP), tl.float32)
-    for span in range(tl.load(spans_of + group), tl.load(spans_of + group + 1)):
-        begin, end = tl.load(spans + 2 * span), tl.load(spans + 2 * span + 1)
-        seen_peak, seen_total, seen = continue_softmax(
-            seen_peak, seen_total, seen, queries, k_base, v_base, k_row, v_row, begin, end, scale, D, DP, BN
-        )
-    tl.store(peak + local * length + rows, seen_peak, mask=inside)
-    tl.store(total + local * length + rows, seen_total, mask=inside)
-    store_rows(acc + local * length * D, rows, D, inside, seen, D, DP)
+    kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
+    state = empty_state(BM, DP)
+    state = softmax_over_spans(state, queries, kv, (spans_of, spans, group), inside, scale, D, DP, BN)
+    if SKIPS:
+        summary = summary_of(k_means, v_means, skips, logs, words, contexts, group, pair, heads, at, D)
+        state = softmax_over_summaries(state, queries, summary, inside, scale, ROUTED, D, DP, BN)
+    tl.store(peak + at, state[0], mask=inside)
+    tl.store(total + at, state[1], mask=inside)
+    store_rows(acc + local * length * D, rows, D, inside, state[2], D, DP)
 
 
 @triton.jit(do_not_specialize=["first", "context", "contexts", "heads", "length"])
@@ -165,19 +170,16 @@ def routed_kernel(
         rows = tl.load(lists + at, mask=inside, other=0)
         pair = first + local
         queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-        k_base = pair_base(k, pair, heads, k_batch, k_head)
-        v_base = pair_base(v, pair, heads, v_batch, v_head)
+        kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
         peak_at, total_at = peak + local * length + rows, total + local * length + rows
         seen_peak = tl.load(peak_at, mask=inside, other=0.0)
         seen_total = tl.load(total_at, mask=inside, other=0.0)
-        seen = load_rows(acc + local * length * D, rows, D, inside, D, DP)
+        state = (seen_peak, seen_total, load_rows(acc + local * length * D, rows, D, inside, D, DP))
         begin, end = tl.load(offsets + context), tl.load(offsets + context + 1)
-        seen_peak, seen_total, seen = continue_softmax(
-            seen_peak, seen_total, seen, queries, k_base, v_base, k_row, v_row, begin, end, scale, D, DP, BN
-        )
-        tl.store(peak_at, seen_peak, mask=inside)
-        tl.store(total_at, seen_total, mask=inside)
-        store_rows(acc + local * length * D, rows, D, inside, seen, D, DP)
+        state = continue_softmax(state, queries, kv, begin, end, inside, scale, D, DP, BN, False)
+        tl.store(peak_at, state[0], mask=inside)
+        tl.store(total_at, state[1], mask=inside)
+        store_rows(acc + local * length * D, rows, D, inside, state[2], D, DP)
 
 
 @triton.jit(do_not_specialize=["first", "heads", "length"])
@@ -200,6 +202,6 @@ def finish_kernel(
     seen_peak = tl.load(peak + local * length + rows, mask=inside, other=0.0)
     seen_total = tl.load(total + local * length + rows, mask=inside, other=1.0)
     seen = load_rows(acc + local * length * D, rows, D, inside, D, DP)
-    base = out + (pair // heads * length * heads + pair % heads) * D
+    base = packed_base(out, pair, heads, length, D)
     store_rows(base, rows, heads * D, inside, seen / seen_total[:, None], D, DP)
     tl.store(lse + pair * length + rows, seen_peak + tl.log2(seen_total), mask=inside)

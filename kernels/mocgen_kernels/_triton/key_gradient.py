@@ -12,27 +12,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mocgen_kernels._triton.forward import LOG2E
 from mocgen_kernels._triton.lists import QueryLists
-from mocgen_kernels._triton.plan import dense_plan
-from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
+from mocgen_kernels._triton.rows import load_rows, load_tile, packed_base, pair_base, store_rows
 from mocgen_kernels._triton.saved import Saved
-from mocgen_kernels._triton.tiling import padded_dim, tiling
+from mocgen_kernels._triton.tiling import LOG2E, padded_dim, tiling
 
 
 def key_gradients(
     saved: Saved, lists: QueryLists | None, first: int, last: int, dk: Tensor, dv: Tensor
 ) -> None:
     """Write dk and dv (B, L, H, D), contiguous, for pairs first … last − 1. `saved.delta` must be there."""
-    q, selection = saved.q, saved.selection
-    (_, length, heads, dim), layout = q.shape, selection.layout
+    inputs = saved.inputs
+    q, layout = inputs.q, inputs.selection.layout
+    _, length, heads, dim = q.shape
     tile = tiling("key-gradient", q.dtype, dim)
-    plan = dense_plan(selection, tile.rows, tile.keys, q.device)
+    plan = inputs.plan(tile)
     key_gradient_kernel[(len(plan.key_tiles), last - first)](
         saved.grad,
         q,
-        saved.k,
-        saved.v,
+        inputs.k,
+        inputs.v,
         saved.lse,
         saved.delta,
         dk,
@@ -49,7 +48,7 @@ def key_gradients(
         layout.length,
         LOG2E / math.sqrt(dim),
         1 / math.sqrt(dim),
-        *saved.strides,
+        *inputs.strides,
         ROUTED=lists is not None,
         D=dim,
         DP=padded_dim(dim),
@@ -61,7 +60,7 @@ def key_gradients(
 
 
 @triton.jit
-def _add_key_gradients(
+def add_key_gradients(
     dk: tl.tensor,  # (BN, DP)
     dv: tl.tensor,  # (BN, DP)
     keys: tl.tensor,  # (BN, DP)
@@ -75,8 +74,10 @@ def _add_key_gradients(
     q_row: tl.tensor,
     grad_row: tl.tensor,
     scale: tl.tensor,
+    bias: tl.tensor,  # (BN, BM), read if BIASED: added to logits; −inf where unseen
     D: tl.constexpr,
     DP: tl.constexpr,
+    BIASED: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
     """Add what BM queries contribute to the gradients of BN keys and values."""
     queries = load_rows(q_base, rows, q_row, inside, D, DP)  # (BM, DP)
@@ -84,6 +85,8 @@ def _add_key_gradients(
     lse = tl.load(lse_base + rows, mask=inside, other=float("inf"))  # no weight where not inside
     delta = tl.load(delta_base + rows, mask=inside, other=0.0)
     logits = tl.dot(keys, tl.trans(queries), input_precision="ieee") * scale  # (BN, BM), base 2
+    if BIASED:
+        logits += bias
     weights = tl.exp2(logits - lse[None, :])
     dv = tl.dot(weights.to(grads.dtype), grads, dv, input_precision="ieee")
     slopes = weights * (tl.dot(values, tl.trans(grads), input_precision="ieee") - delta[None, :])
@@ -136,7 +139,7 @@ def key_gradient_kernel(
     keys = load_rows(pair_base(k, pair, heads, k_batch, k_head), own, k_row, own < stop, D, DP)
     values = load_rows(pair_base(v, pair, heads, v_batch, v_head), own, v_row, own < stop, D, DP)
     q_base = pair_base(q, pair, heads, q_batch, q_head)
-    grad_base = grad + (pair // heads * length * heads + pair % heads) * D
+    grad_base = packed_base(grad, pair, heads, length, D)
     lse_base, delta_base = lse + pair * length, delta + pair * length
     sums_k = tl.zeros((BN, DP), tl.float32)
     sums_v = tl.zeros((BN, DP), tl.float32)
@@ -145,9 +148,9 @@ def key_gradient_kernel(
         for row in range(begin, end, BM):
             rows = row + tl.arange(0, BM)
             inside = rows < end
-            sums_k, sums_v = _add_key_gradients(
+            sums_k, sums_v = add_key_gradients(
                 sums_k, sums_v, keys, values, rows, inside, q_base, grad_base, lse_base, delta_base, q_row,
-                heads * D, scale, D, DP,
+                heads * D, scale, scale, D, DP, False,
             )  # fmt: skip
     if ROUTED:
         slot = begins + local * contexts + context
@@ -156,10 +159,11 @@ def key_gradient_kernel(
             entries = entry + tl.arange(0, BM)
             rows = tl.load(lists + entries, mask=entries < entry_end, other=0)
             inside = entries < entry_end
-            sums_k, sums_v = _add_key_gradients(
+            sums_k, sums_v = add_key_gradients(
                 sums_k, sums_v, keys, values, rows, inside, q_base, grad_base, lse_base, delta_base, q_row,
-                heads * D, scale, D, DP,
+                heads * D, scale, scale, D, DP, False,
             )  # fmt: skip
-    packed = (pair // heads * key_length * heads + pair % heads) * D
-    store_rows(dk + packed, own, heads * D, own < stop, sums_k * factor, D, DP)
-    store_rows(dv + packed, own, heads * D, own < stop, sums_v, D, DP)
+    dk_base = packed_base(dk, pair, heads, key_length, D)
+    dv_base = packed_base(dv, pair, heads, key_length, D)
+    store_rows(dk_base, own, heads * D, own < stop, sums_k * factor, D, DP)
+    store_rows(dv_base, own, heads * D, own < stop, sums_v, D, DP)

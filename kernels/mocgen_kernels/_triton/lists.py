@@ -56,6 +56,20 @@ def query_lists(words: Tensor, contexts: int) -> QueryLists:
     return QueryLists(queries=queries, begins=begins, most=tuple(most.tolist()))
 
 
+@triton.jit
+def hits_of(
+    words: tl.tensor,  # (n · Lq, W) int32
+    at: tl.tensor,  # (m,) rows of it
+    inside: tl.tensor,  # (m,)
+    word: tl.tensor,
+    width: tl.tensor,  # W
+) -> tl.tuple:
+    """32 contexts, and which of m queries chose which: (32,) and (32, m) of 0 and 1."""
+    bits = tl.load(words + at * width + word, mask=inside, other=0)
+    lane = tl.arange(0, 32)
+    return word * 32 + lane, (bits[None, :] >> lane[:, None]) & 1
+
+
 @triton.jit(do_not_specialize=["contexts", "length"])
 def count_kernel(
     words: tl.tensor,  # (n, Lq, W) int32
@@ -69,10 +83,7 @@ def count_kernel(
     """How many queries of one block chose each of 32 contexts."""
     block, word, pair = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     rows = block * BLOCK + tl.arange(0, BLOCK)
-    bits = tl.load(words + (pair * length + rows) * width + word, mask=rows < length, other=0)
-    lane = tl.arange(0, 32)
-    context = word * 32 + lane
-    hits = (bits[None, :] >> lane[:, None]) & 1  # (32, BLOCK)
+    context, hits = hits_of(words, pair * length + rows, rows < length, word, width)
     at = (pair * contexts + context) * blocks + block
     tl.store(counts + at, tl.sum(hits, axis=1), mask=context < contexts)
 
@@ -91,10 +102,7 @@ def fill_kernel(
     """Write the queries of one block that chose each of 32 contexts to their places."""
     block, word, pair = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     rows = block * BLOCK + tl.arange(0, BLOCK)
-    bits = tl.load(words + (pair * length + rows) * width + word, mask=rows < length, other=0)
-    lane = tl.arange(0, 32)
-    context = word * 32 + lane
-    hits = (bits[None, :] >> lane[:, None]) & 1  # (32, BLOCK)
+    context, hits = hits_of(words, pair * length + rows, rows < length, word, width)
     start = tl.load(starts + (pair * contexts + context) * blocks + block, mask=context < contexts, other=0)
     at = start[:, None] + tl.cumsum(hits, axis=1) - 1
     chosen = (hits == 1) & (context < contexts)[:, None]

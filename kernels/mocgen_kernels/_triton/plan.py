@@ -10,15 +10,17 @@ from torch import Tensor
 
 from mocgen_kernels.grouped import context_spans
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.rules import Routing, anchor_table, runs_of_equal_rows, static_table
+from mocgen_kernels.rules import Routing, anchor_table, candidate_table, runs_of_equal_rows, static_table
 from mocgen_kernels.selection import Selection
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DensePlan:
-    """Which queries see which keys in every head, from both sides. All tensors int32, on the device."""
+    """Which queries see which keys in every head, from both sides. On the device; int32 where not said."""
 
     query_tiles: Tensor  # (T, 3): first query, one past the last query of its group, group
+    skips: Tensor  # (G, C) uint8: contexts that a group's queries skip unless they are routed there
+    logs: Tensor  # (C,) fp32: log₂ of the lengths of contexts
     spans_of: Tensor  # (G + 1,): where a group's spans begin
     spans: Tensor  # (S, 2): token range of keys
     key_tiles: Tensor  # (K, 3): first key, one past the last key of its context, context
@@ -43,22 +45,30 @@ def _plan_of(
     device: torch.device,
 ) -> DensePlan:
     seen = anchor_table(layout, first, routing)
+    skips = candidate_table(layout, first, routing)
     if static:
         table = static_table(layout, first, routing)
         assert table is not None
-        seen = seen | table
-    return _plan(layout, first, seen, rows, keys, device)
+        seen, skips = seen | table, skips & ~table
+    return _plan(layout, first, seen, skips, rows, keys, device)
 
 
 def _plan(
-    layout: ContextLayout, first: int, seen: Tensor, rows: int, keys: int, device: torch.device
+    layout: ContextLayout,
+    first: int,
+    seen: Tensor,
+    skips: Tensor,
+    rows: int,
+    keys: int,
+    device: torch.device,
 ) -> DensePlan:
-    """`seen`: (Cq, C) bool, the key contexts of every query context."""
-    query_tiles, spans = [], []
-    for group, (begin, end) in enumerate(runs_of_equal_rows(seen)):
+    """`seen` and `skips`: (Cq, C) bool, key contexts that every query context sees, and may skip."""
+    query_tiles, spans, skips_of = [], [], []
+    for group, (begin, end) in enumerate(runs_of_equal_rows(torch.cat([seen, skips], dim=1))):
         tokens = layout.query_span(first, begin, end)
         query_tiles += [(start, tokens.stop, group) for start in range(tokens.start, tokens.stop, rows)]
         spans.append(context_spans(layout, seen[begin].nonzero().flatten().tolist()))
+        skips_of.append(skips[begin])
     key_tiles, ranges = [], []
     base = layout.offsets[first]
     for context in range(layout.count):
@@ -72,6 +82,8 @@ def _plan(
     moved = [torch.tensor(table, dtype=torch.int32).to(device) for table in tables]
     return DensePlan(
         query_tiles=moved[0],
+        skips=torch.stack(skips_of).to(torch.uint8).to(device),
+        logs=torch.tensor(layout.lengths, dtype=torch.float32).log2().to(device),
         spans_of=moved[1],
         spans=moved[2],
         key_tiles=moved[3],

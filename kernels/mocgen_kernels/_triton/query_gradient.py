@@ -10,27 +10,38 @@ import triton.language as tl
 from torch import Tensor
 
 from mocgen_kernels._triton.descriptors import context_offsets
-from mocgen_kernels._triton.forward import FINISH_ROWS, LOG2E
+from mocgen_kernels._triton.forward import FINISH_ROWS
 from mocgen_kernels._triton.lists import QueryLists
-from mocgen_kernels._triton.plan import dense_plan
-from mocgen_kernels._triton.rows import load_rows, load_tile, pair_base, store_rows
+from mocgen_kernels._triton.rows import (
+    keys_of,
+    load_output,
+    load_rows,
+    load_tile,
+    packed_base,
+    pair_base,
+    store_rows,
+)
 from mocgen_kernels._triton.saved import Saved
-from mocgen_kernels._triton.spans import add_query_gradient
-from mocgen_kernels._triton.tiling import padded_dim, tiling
+from mocgen_kernels._triton.spans import add_query_gradient, gradient_over_spans
+from mocgen_kernels._triton.summaries import gradient_over_summaries, summary_of
+from mocgen_kernels._triton.tiling import LOG2E, padded_dim, tiling
 
 
 def query_gradients(saved: Saved, lists: QueryLists | None, first: int, last: int, dq: Tensor) -> None:
     """Write `saved.delta` and dq (B, Lq, H, D), contiguous, for pairs first … last − 1."""
-    q, pairs, selection = saved.q, last - first, saved.selection
-    (_, length, heads, dim), layout = q.shape, selection.layout
+    inputs, pairs = saved.inputs, last - first
+    q, layout = inputs.q, inputs.selection.layout
+    _, length, heads, dim = q.shape
     tile = tiling("query-gradient", q.dtype, dim)
-    plan = dense_plan(selection, tile.rows, tile.keys, q.device)
+    plan = inputs.plan(tile)
     sums = torch.empty(pairs, length, dim, dtype=torch.float32, device=q.device)
-    tensors = (saved.grad, q, saved.k, saved.v, saved.lse, saved.delta, sums)
-    sizes = (first, heads, length, LOG2E / math.sqrt(dim), *saved.strides)
+    tensors = (saved.grad, q, inputs.k, inputs.v, saved.lse, saved.delta, sums)
+    sizes = (first, heads, length, LOG2E / math.sqrt(dim), *inputs.strides)
     constants = (dim, padded_dim(dim), tile.rows, tile.keys)
+    tables = (plan.query_tiles, plan.spans_of, plan.spans, *inputs.summaries(plan, first, last))
+    flags = (inputs.k_means is not None, lists is not None)
     dense_query_gradient_kernel[(len(plan.query_tiles), pairs)](
-        *(*tensors, saved.out, plan.query_tiles, plan.spans_of, plan.spans, *sizes, *constants),
+        *(*tensors, saved.out, *tables, *sizes, *flags, *constants),
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
@@ -47,7 +58,7 @@ def query_gradients(saved: Saved, lists: QueryLists | None, first: int, last: in
     )
 
 
-@triton.jit(do_not_specialize=["first", "heads", "length"])
+@triton.jit(do_not_specialize=["contexts", "first", "heads", "length"])
 def dense_query_gradient_kernel(
     grad: tl.tensor,  # (B, Lq, H, D), contiguous
     q: tl.tensor,  # (B, Lq, H, D)
@@ -60,6 +71,12 @@ def dense_query_gradient_kernel(
     tiles: tl.tensor,  # (T, 3) int32
     spans_of: tl.tensor,  # (G + 1,) int32
     spans: tl.tensor,  # (S, 2) int32
+    k_means: tl.tensor,  # (B, C, H, D), contiguous; from here to contexts: read if SKIPS
+    v_means: tl.tensor,  # (B, C, H, D), contiguous
+    skips: tl.tensor,  # (G, C) uint8
+    logs: tl.tensor,  # (C,) fp32
+    words: tl.tensor,  # (n, Lq, W) int32, read if ROUTED
+    contexts: tl.tensor,
     first: tl.tensor,  # first of the n pairs
     heads: tl.tensor,
     length: tl.tensor,  # Lq
@@ -73,46 +90,29 @@ def dense_query_gradient_kernel(
     v_batch: tl.tensor,
     v_row: tl.tensor,
     v_head: tl.tensor,
+    SKIPS: tl.constexpr,
+    ROUTED: tl.constexpr,
     D: tl.constexpr,
     DP: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
 ) -> None:
-    """Write delta of BM neighbouring queries; begin the sums of their gradient over their group's spans."""
+    """Write delta of BM neighbouring queries; begin the sums of their gradient over spans and summaries."""
     tile, local = tl.program_id(0), tl.program_id(1).to(tl.int64)
     start, stop, group = load_tile(tiles, tile)
     rows = start + tl.arange(0, BM)
     inside = rows < stop
     pair = first + local
-    packed = (pair // heads * length * heads + pair % heads) * D
-    grads = load_rows(grad + packed, rows, heads * D, inside, D, DP)
-    outs = load_rows(out + packed, rows, heads * D, inside, D, DP)
-    row_delta = tl.sum(grads.to(tl.float32) * outs.to(tl.float32), axis=1)
-    tl.store(delta + pair * length + rows, row_delta, mask=inside)
-    row_lse = tl.load(lse + pair * length + rows, mask=inside, other=0.0)
+    grads, row_lse, row_delta = load_output(grad, out, lse, delta, pair, heads, length, rows, inside, D, DP)
     queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-    k_base = pair_base(k, pair, heads, k_batch, k_head)
-    v_base = pair_base(v, pair, heads, v_batch, v_head)
+    kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
+    known = (queries, grads, row_lse, row_delta)
     seen = tl.zeros((BM, DP), tl.float32)
-    for span in range(tl.load(spans_of + group), tl.load(spans_of + group + 1)):
-        begin, end = tl.load(spans + 2 * span), tl.load(spans + 2 * span + 1)
-        seen = add_query_gradient(
-            seen,
-            queries,
-            grads,
-            row_lse,
-            row_delta,
-            k_base,
-            v_base,
-            k_row,
-            v_row,
-            begin,
-            end,
-            scale,
-            D,
-            DP,
-            BN,
-        )
+    seen = gradient_over_spans(seen, known, kv, (spans_of, spans, group), inside, scale, D, DP, BN)
+    if SKIPS:
+        at = local * length + rows
+        summary = summary_of(k_means, v_means, skips, logs, words, contexts, group, pair, heads, at, D)
+        seen = gradient_over_summaries(seen, known, summary, inside, scale, ROUTED, D, DP, BN)
     store_rows(sums + local * length * D, rows, D, inside, seen, D, DP)
 
 
@@ -157,32 +157,15 @@ def routed_query_gradient_kernel(
         inside = at < stop
         rows = tl.load(lists + at, mask=inside, other=0)
         pair = first + local
-        packed = (pair // heads * length * heads + pair % heads) * D
-        grads = load_rows(grad + packed, rows, heads * D, inside, D, DP)
+        grads = load_rows(packed_base(grad, pair, heads, length, D), rows, heads * D, inside, D, DP)
         row_lse = tl.load(lse + pair * length + rows, mask=inside, other=0.0)
         row_delta = tl.load(delta + pair * length + rows, mask=inside, other=0.0)
         queries = load_rows(pair_base(q, pair, heads, q_batch, q_head), rows, q_row, inside, D, DP)
-        k_base = pair_base(k, pair, heads, k_batch, k_head)
-        v_base = pair_base(v, pair, heads, v_batch, v_head)
+        kv = keys_of(k, k_batch, k_row, k_head, v, v_batch, v_row, v_head, pair, heads)
         seen = load_rows(sums + local * length * D, rows, D, inside, D, DP)
         begin, end = tl.load(offsets + context), tl.load(offsets + context + 1)
-        seen = add_query_gradient(
-            seen,
-            queries,
-            grads,
-            row_lse,
-            row_delta,
-            k_base,
-            v_base,
-            k_row,
-            v_row,
-            begin,
-            end,
-            scale,
-            D,
-            DP,
-            BN,
-        )
+        known = (queries, grads, row_lse, row_delta)
+        seen = add_query_gradient(seen, known, kv, begin, end, inside, scale, D, DP, BN, False)
         store_rows(sums + local * length * D, rows, D, inside, seen, D, DP)
 
 
@@ -202,5 +185,5 @@ def finish_gradient_kernel(
     rows, local = tl.program_id(0) * BM + tl.arange(0, BM), tl.program_id(1).to(tl.int64)
     inside, pair = rows < length, first + local
     seen = load_rows(sums + local * length * D, rows, D, inside, D, DP)
-    base = dq + (pair // heads * length * heads + pair % heads) * D
+    base = packed_base(dq, pair, heads, length, D)
     store_rows(base, rows, heads * D, inside, seen * factor, D, DP)

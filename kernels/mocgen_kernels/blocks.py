@@ -5,6 +5,7 @@ Threads over heads, with few threads within each, beat threads within one head's
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from mocgen_kernels.selection import Selection
 
 Item = TypeVar("Item")
 _VISITORS_PER_CALL = 1024  # fewer do not outweigh the cost of a call
+_WORTH_THREADS = 1 << 20  # numbers to work on
 _ROWS_PER_CHUNK = 8192  # more leave the caches and their translation buffers
 
 
@@ -64,8 +66,8 @@ def head_blocks(selection: Selection) -> list[HeadBlock]:
     ]
 
 
-def for_each(items: Sequence[Item], work: Callable[[Item], None]) -> None:
-    """Run `work` on every item, without gradients, in as many threads as torch uses.
+def for_each(items: Sequence[Item], work: Callable[[Item], None], *, numbers: float = math.inf) -> None:
+    """Run `work` on every item, without gradients, in the threads that torch uses; in one for few `numbers`.
 
     Whatever can should go through here: threads that torch starts itself spin for a while after their work,
     in the way of these.
@@ -83,6 +85,11 @@ def for_each(items: Sequence[Item], work: Callable[[Item], None]) -> None:
             run(item)
         return
     try:
+        if numbers < _WORTH_THREADS:
+            torch.set_num_threads(1)
+            for item in items:
+                run(item)
+            return
         for _ in _pool(workers, max(1, threads // workers), os.getpid()).map(run, items):
             pass
     finally:

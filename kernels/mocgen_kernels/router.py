@@ -30,9 +30,11 @@ def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int =
     shape = (batch, layout.count, sub_descriptors, heads, dim)
     out = torch.empty(shape, dtype=torch.float32, device=k.device)
     if k.device.type == "cpu":
-        for_each(
-            range(heads), lambda head: _pool(k[:, :, head : head + 1], layout, out[..., head : head + 1, :])
-        )
+
+        def work(head: int) -> None:
+            _pool(k[:, :, head : head + 1], layout, out[..., head : head + 1, :])
+
+        for_each(range(heads), work, numbers=k.numel())
     else:
         _pool(k, layout, out)
     return out.flatten(1, 2)
@@ -132,7 +134,7 @@ class _Chooser:
             words[:, :, chunk.start : chunk.stop] = self.bits(q[:, chunk.start : chunk.stop], chunk)
 
         if q.device.type == "cpu":
-            for_each(chunks, work)
+            for_each(chunks, work, numbers=max(q.numel(), batch * heads * query_length * self.layout.count))
         else:
             for chunk in chunks:
                 work(chunk)

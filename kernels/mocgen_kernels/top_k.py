@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _SEARCH_FROM = 48  # candidates; sorting fewer is faster than searching for a threshold
-_SEARCH_STEPS = 6  # by then some 95 % of normally distributed scores have their threshold
+_SEARCH_STEPS = 8  # by then some 98 % of normally distributed scores have their threshold
 
 
 def best(scores: Tensor, allowed: Tensor, top_k: int, scale: float = 1.0, top_p: float = 1.0) -> Tensor:
@@ -78,9 +78,10 @@ def _by_threshold(scores: Tensor, guess: tuple[Tensor, Tensor], top_k: int) -> t
     threshold, slope = guess
     low, high = torch.full_like(threshold, -math.inf), torch.full_like(threshold, math.inf)
     reached = torch.empty_like(scores)  # 0 or 1: as floats several times faster than as bools
+    ones = scores.new_ones(1, scores.shape[-2])
     for step in range(1, _SEARCH_STEPS + 1):
         torch.ge(scores, threshold[..., None, :], out=reached)
-        surplus = reached.sum(dim=-2).sub_(top_k)
+        surplus = (ones @ reached)[..., 0, :] - top_k
         if step == _SEARCH_STEPS:
             break
         low = torch.where(surplus > 0, threshold, low)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mocgen_kernels import ContextLayout, Kind, reference, route, routed_attention, router
+from mocgen_kernels import ContextLayout, Kind, moc_attention, reference, route, routed_attention, router
 from mocgen_kernels._triton import (
     descriptors,
     device,
@@ -345,6 +345,18 @@ def test_compensation_of_two_words_of_contexts(frames: ContextLayout, qkv: Make)
 def test_local_window(uneven: ContextLayout, qkv: Make) -> None:
     options: dict[str, Any] = {"top_k": 2, "local_window": 0, "top_p": 0.8, "sub_descriptors": 2}
     compare(*qkv(uneven, batch=1, heads=1), uneven, **options)
+
+
+@pytest.mark.parametrize("compensate", [False, True])
+@pytest.mark.usefixtures("small_tiles")
+def test_compiled_equals_eager(uneven: ContextLayout, qkv: Make, compensate: bool) -> None:
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return moc_attention(q, k, v, uneven, top_k=2, compensate=compensate, backend="triton")
+
+    whole = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    made = [x.detach().to(DEVICE).requires_grad_() for x in qkv(uneven, batch=1, heads=1)]
+    for eager, same in zip(*(with_gradients(run(*made), *made) for run in (attend, whole)), strict=True):
+        assert torch.equal(eager, same)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

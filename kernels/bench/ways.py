@@ -1,0 +1,51 @@
+"""What each exact way to attend on the CPU costs, measured and as `mocgen_kernels.plan` estimates it.
+
+    python kernels/bench/ways.py
+
+Milliseconds on random tensors, 4 heads of 64 dimensions; estimates start from the time of dense attention on
+the same tokens. This is where the constants of the plan come from.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from measuring import Clock, dense_ways
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from mocgen_kernels import ContextLayout, Kind, attention_info, cpu, grouped, route
+
+CASES = (  # tokens, tokens per context, top_k, causal
+    (512, 64, 1, False),
+    (1024, 64, 2, False),
+    (1024, 64, 2, True),
+    (1024, 256, 1, False),
+    (2048, 64, 5, True),
+    (2048, 256, 1, False),
+    (4096, 256, 2, False),
+    (4096, 64, 5, True),
+)
+
+
+def main() -> None:
+    clock = Clock("cpu", runs=5)
+    print("tokens  context  k  causal  dense  folded mask  visits  visits estimated  taken")
+    for length, context, top_k, causal in CASES:
+        q, k, v = (torch.randn(1, length, 4, 64) for _ in range(3))
+        count = length // context
+        layout = ContextLayout(lengths=[context] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
+        selection = route(q, k, layout, top_k=top_k, causal=causal)
+        dense = clock.time(dict(dense_ways("cpu", q, k, v))["flash"]) or 0.0
+        folded = clock.time(lambda: grouped.grouped_attention(q, k, v, selection)) or 0.0  # noqa: B023
+        visited = clock.time(lambda: cpu.routed_attention(q, k, v, selection)) or 0.0  # noqa: B023
+        info = attention_info(selection, q, backend="cpu")
+        times = "  ".join(f"{1e3 * x:7.2f}" for x in (dense, folded, visited, dense * info.cost / info.dense))
+        print(
+            f"{length:6}  {context:7} {top_k:2}  {causal!s:6} {times}  {attention_info(selection, q).method}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -18,12 +18,12 @@ from .optim import OptimConfig
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The pool of rendered scenes that a run learns from."""
+    """The pool of rendered shots that scenes are put together from."""
 
-    scenes: int = 8000
-    shots: int = 4  # per scene
+    looks: int = 2400  # drawn looks of objects; some come more than once
+    clips: int = 6  # shots of each
     frames: int = 8  # per shot
-    codec_scenes: int = 2000  # of them, those that the codec learns from
+    codec_looks: int = 1400  # of them, those that the codec learns from
     workers: int = 2
 
 
@@ -46,6 +46,7 @@ class Stage:
     steps: int
     batch: int  # scenes
     shots: int  # per scene; 1: single shots with full captions
+    distractors: float = 0.5  # largest share of the shots between first and last that show something else
     top_k: int = 64
     drop_off: float = 0.0
     drop_in: float = 0.0
@@ -59,7 +60,10 @@ class DiTTraining:
     noise_mean: float = -0.9  # t = sigmoid(N(mean, 1)); lower is noisier
     noise_uniform: float = 0.1  # share of noise levels drawn uniformly instead
     caption_dropout: float = 0.1
-    clean_share: float = 0.4  # of the shots behind the clean prefix of a multi-shot scene
+    frames: int = 2  # of each shot that enter the loss: neighbouring frames tell much the same
+    named_in_caption: float = 0.35  # of the scenes, the look of the hero is in the first caption
+    named_in_prompt: float = 0.15  # or in the global prompt, else nowhere: it can only be seen
+    silent_history: float = 0.15  # of the scenes have no captions in their clean prefix, like filmed clips
     shot_span: int = 48  # shot positions are drawn from a span this long, so that far gaps are known
     optim: OptimConfig = field(default_factory=OptimConfig)
 
@@ -73,6 +77,8 @@ class TrainConfig:
     """Everything that determines a run."""
 
     seed: int = 0
+    init: str = ""  # model to start from: "embedded", a folder or a Hub repository; empty: from nothing
+    only_attention: bool = False  # leave everything but the attention layers as it is
     data: DataConfig = field(default_factory=DataConfig)
     codec: CodecConfig = field(default_factory=CodecConfig)
     model: DiTConfig = field(default_factory=DiTConfig)
@@ -80,6 +86,7 @@ class TrainConfig:
     training: DiTTraining
     save_every: int = 200  # steps between resumable checkpoints
     sample_every: int = 500  # steps between sample sheets
+    probe_every: int = 100  # steps between looks at the memory gap
     threads: int = 2
 
     def model_for(self, vocabulary: int) -> DiTConfig:
@@ -118,8 +125,9 @@ def _check(config: TrainConfig) -> None:
         raise ValueError("training.stages must hold one stage at least")
     shots = max(stage.shots for stage in stages)
     limits = (
-        ("training.stages.shots", shots, "data.shots", data.shots),
-        ("data.codec_scenes", data.codec_scenes, "data.scenes", data.scenes),
+        ("2 (shots of a look, to remember one by the other)", 2, "data.clips", data.clips),
+        ("data.codec_looks", data.codec_looks, "data.looks", data.looks),
+        ("training.frames", config.training.frames, "data.frames", data.frames),
         ("training.stages.shots", shots, "training.shot_span", config.training.shot_span),
         ("3 (frames that the codec takes of a shot)", 3, "data.frames", data.frames),
     )

@@ -13,12 +13,12 @@ from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT, NoisyShot
 from mocgen.sampling import add_noise
 
-from .batches import CLEAN, Batch, Batches
+from .batches import Batch, Batches
 from .config import DiTTraining, Stage
 from .optim import Optimizers
 from .state import averaged, load_state, save_state, step_generator
 
-OnStep = Callable[[int, float, float], None]  # step, loss, norm of the gradient
+OnStep = Callable[[int, float, float, MoCDiT], None]  # step, loss, norm of the gradient, model
 OnSample = Callable[[int, MoCDiT], None]  # step, model with averaged weights
 
 
@@ -30,6 +30,13 @@ def dit_optimizers(model: MoCDiT, training: DiTTraining) -> Optimizers:
         if name.startswith("blocks.") and parameter.ndim == 2 and "modulation" not in name
     ]
     return Optimizers(model, names, training.optim)
+
+
+def freeze_all_but_attention(model: MoCDiT) -> None:
+    """Let only the attention layers learn."""
+    model.requires_grad_(False)
+    for block in model.blocks:
+        block.attention.requires_grad_(True)
 
 
 def stage_at(training: DiTTraining, step: int) -> Stage:
@@ -52,45 +59,52 @@ def flow_loss(model: MoCDiT, batch: Batch, stage: Stage, generator: torch.Genera
             caption=batch.captions[:, s],
             latents=add_noise(batch.latents[:, s], batch.noise[:, s], batch.t[:, s]),
             t=batch.t[:, s],
+            wanted=batch.frames if s >= batch.clean else (),
         )
         for s, position in enumerate(batch.shots)
     ]
     routing = Routing(top_k=stage.top_k, drop_off=stage.drop_off, drop_in=stage.drop_in)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = model(shots, prompt=batch.prompt, routing=routing, generator=generator)
-    predicted = torch.stack(outputs, dim=1).float()  # (B, S, T, C, h, w)
-    error = (predicted - batch.latents).square().flatten(2).mean(-1)  # (B, S)
-    weight = (batch.t < CLEAN) / ((1 - batch.t).square() + 0.05)
-    return (error * weight).sum() / (batch.t < CLEAN).sum()
+    predicted = torch.stack(outputs[batch.clean :], dim=1).float()  # (B, noisy shots, frames, C, h, w)
+    target = batch.latents[:, batch.clean :, list(batch.frames)]
+    error = (predicted - target).square().flatten(2).mean(-1)  # (B, noisy shots)
+    return (error / ((1 - batch.t[:, batch.clean :]).square() + 0.05)).mean()
 
 
 def train_dit(
     config: DiTConfig,
     training: DiTTraining,
+    start: MoCDiT | None,
     batches: Batches,
     *,
     seed: int,
     state: Path,
     save_every: int,
     sample_every: int,
+    only_attention: bool,
     on_step: OnStep,
     on_sample: OnSample,
 ) -> MoCDiT:
-    """Train a DiT through all stages and return it with averaged weights.
+    """Train a DiT, new or from the weights of `start`, through all stages; returns it with averaged weights.
 
     Goes on from `state` if that file exists, with the same result as an uninterrupted run.
     """
     torch.manual_seed(seed)
     model = MoCDiT(config).train()
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+    if only_attention:
+        freeze_all_but_attention(model)
     optimizers = dit_optimizers(model, training)
-    start = load_state(state, model, optimizers) if state.exists() else 0
-    for step in range(start, training.steps):
+    done = load_state(state, model, optimizers) if state.exists() else 0
+    for step in range(done, training.steps):
         stage = stage_at(training, step)
         generator = step_generator(seed, step)
         loss = flow_loss(model, batches.draw(stage, generator), stage, generator)
         loss.backward()
         norm = optimizers.step(step, training.steps)
-        on_step(step + 1, loss.item(), norm)
+        on_step(step + 1, loss.item(), norm, model)
         last = step + 1 == training.steps
         if (step + 1) % save_every == 0 or last:
             save_state(state, model, optimizers, step + 1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -24,10 +23,15 @@ from mocgen.text.vocabulary import Vocabulary
 from .batches import Batches
 from .codec import train_codec
 from .config import TrainConfig, load_config
-from .data import ScenePool, build_pool, load_pool, render_codec_frames, save_pool
+from .curve import LossTable, plot_loss
+from .data import ClipPool, build_pool, load_pool, render_codec_frames, save_pool
 from .dit import stage_at, train_dit
-from .samples import plot_loss, sample_sheet, save_picture
+from .init import load_start
+from .probe import MemoryProbe
+from .samples import sample_sheet, save_picture
 from .world import STOP_WORDS, WORDS
+
+PROBE_LOOKS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +58,10 @@ def train(
     config = load_config(config_file)
     _prepare(config_file, out, resume)
     torch.set_num_threads(config.threads)
-    codec = _codec(config, out, on_progress)
-    pool = _pool(config, codec, out, on_progress)
-    vocabulary = Vocabulary.of(WORDS, STOP_WORDS)
-    dit = _dit(config, codec, pool, vocabulary, out, on_progress)
+    start = load_start(config)
+    codec = start.codec if start else _codec(config, out, on_progress)
+    vocabulary = start.vocabulary if start else Vocabulary.of(WORDS, STOP_WORDS)
+    dit = _dit(config, codec, vocabulary, start.dit if start else None, out, on_progress)
     decoder_steps = config.codec_training.decoder_steps
     if decoder_steps:
         codec = _codec_part(codec, "decoder", decoder_steps, config, out, on_progress)
@@ -110,7 +114,7 @@ def _codec_part(
         config.data,
         size=config.codec.size,
         seed=config.seed,
-        on_scene=lambda done, total: on_progress(Progress(part="frames", done=done, total=total)),
+        on_cast=lambda done, total: on_progress(Progress(part="frames", done=done, total=total)),
     )
     table = LossTable(out / f"{part}-loss.csv")
 
@@ -135,14 +139,14 @@ def _codec_part(
     return codec
 
 
-def _pool(config: TrainConfig, codec: EmbeddedCodec, out: Path, on_progress: OnProgress) -> ScenePool:
+def _pool(config: TrainConfig, codec: EmbeddedCodec, out: Path, on_progress: OnProgress) -> ClipPool:
     path = out / "pool.safetensors"
     if not path.exists():
         pool = build_pool(
             codec,
             config.data,
             seed=config.seed,
-            on_scene=lambda done, total: on_progress(Progress(part="scenes", done=done, total=total)),
+            on_cast=lambda done, total: on_progress(Progress(part="shots", done=done, total=total)),
         )
         save_pool(pool, path)
     return load_pool(path)
@@ -151,17 +155,21 @@ def _pool(config: TrainConfig, codec: EmbeddedCodec, out: Path, on_progress: OnP
 def _dit(
     config: TrainConfig,
     codec: EmbeddedCodec,
-    pool: ScenePool,
     vocabulary: Vocabulary,
+    start: MoCDiT | None,
     out: Path,
     on_progress: OnProgress,
 ) -> MoCDiT:
     training = config.training
+    pool = _pool(config, codec, out, on_progress)
+    probe = _probe(config, codec, vocabulary)
     table = LossTable(out / "loss.csv")
     stage_starts = list(accumulate(stage.steps for stage in training.stages))[:-1]
 
-    def on_step(step: int, loss: float, norm: float) -> None:
-        table.add(step, loss, norm)
+    def on_step(step: int, loss: float, norm: float, model: MoCDiT) -> None:
+        stage = stage_at(training, step - 1)
+        look = stage.shots > 1 and step % config.probe_every == 0
+        table.add(step, loss, norm, probe.measure(model, top_k=stage.top_k) if look else None)
         on_progress(Progress(part="model", done=step, total=training.steps, loss=loss))
 
     def on_sample(step: int, model: MoCDiT) -> None:
@@ -170,42 +178,24 @@ def _dit(
         save_picture(sheet, out / "samples" / f"step-{step:06d}.png")
         plot_loss(table.path, out / "loss.png", stage_starts)
 
-    model_config = config.model_for(len(vocabulary))
+    model_config = start.config if start else config.model_for(len(vocabulary))
     return train_dit(
         model_config,
         training,
+        start,
         Batches(pool, vocabulary, model_config, training),
         seed=config.seed,
         state=out / "state.safetensors",
         save_every=config.save_every,
         sample_every=config.sample_every,
+        only_attention=config.only_attention,
         on_step=on_step,
         on_sample=on_sample,
     )
 
 
-class LossTable:
-    """A CSV file of step, loss, gradient norm and seconds; steps that are done again replace old rows."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._start = time.monotonic()
-        self._open = False
-
-    def add(self, step: int, loss: float, norm: float) -> None:
-        """Append one row."""
-        if not self._open:
-            self._truncate(step)
-        with self.path.open("a", newline="") as file:
-            seconds = time.monotonic() - self._start
-            csv.writer(file).writerow((step, f"{loss:.6f}", f"{norm:.4f}", f"{seconds:.2f}"))
-
-    def _truncate(self, step: int) -> None:
-        """Keep only rows before `step`."""
-        rows = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = [row for row in csv.reader(file) if row[0] != "step" and int(row[0]) < step]
-        with self.path.open("w", newline="") as file:
-            csv.writer(file).writerows([("step", "loss", "gradient_norm", "seconds"), *rows])
-        self._open = True
+def _probe(config: TrainConfig, codec: EmbeddedCodec, vocabulary: Vocabulary) -> MemoryProbe:
+    """The probe of the memory gap, on looks and places that are held out of the pool."""
+    data = dataclasses.replace(config.data, looks=PROBE_LOOKS, clips=2, workers=1)
+    pool = build_pool(codec, data, seed=config.seed, on_cast=lambda done, total: None, held_out=True)
+    return MemoryProbe(pool, vocabulary)

@@ -13,13 +13,14 @@ from torch import Tensor
 from mocgen.model.config import DiTConfig
 from mocgen.text.vocabulary import Vocabulary
 
-from .compose import Composed, compose, latents_of, word_ids
+from .compose import Composed, compose, latents_of, objects_of, word_ids
 from .config import DiTTraining, Stage
 from .data import ClipPool
 from .world import Naming, full_caption
 
 CLEAN = 1.0
-ALL_NOISY_SHARE = 0.1  # of the batches with several shots have no clean history
+ALL_NOISY_SHARE = 0.2  # of the batches with several shots have no clean history
+NAMED_AT_FIRST_SIGHT = 0.8  # of their scenes name the look of the hero in the first caption or the prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Batch:
     """S shots of B scenes: clean ones first, then noisy ones. All tensors on the CPU."""
 
     latents: Tensor  # (B, S, T, C, h, w) clean
+    objects: Tensor  # (B, S, T, h, w) how much of each latent the object covers
     noise: Tensor  # like latents
     t: Tensor  # (B, S) noise level; 1: clean history, without loss
     captions: Tensor  # (B, S, N) word ids
@@ -47,16 +49,17 @@ class Batches:
     def draw(self, stage: Stage, generator: torch.Generator) -> Batch:
         """A batch of `stage.batch` scenes of `stage.shots` shots."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        scenes = self._single_shots(stage, rng) if stage.shots == 1 else self._scenes(stage, rng)
         clean = 0
         if stage.shots > 1 and rng.random() >= ALL_NOISY_SHARE:
             clean = int(rng.integers(1, stage.shots))
+        scenes = self._scenes(stage, clean, rng) if stage.shots > 1 else self._single_shots(stage, rng)
         captions = [self._kept(scene, clean, rng) for scene in scenes]
         latents = latents_of(self.pool, scenes)
         t = self._levels(stage.batch * stage.shots, generator).view(stage.batch, stage.shots)
         t[:, :clean] = CLEAN
         return Batch(
             latents=latents,
+            objects=objects_of(self.pool, scenes),
             noise=torch.randn(latents.shape, generator=generator),
             t=t,
             captions=self._word_ids([text for line in captions for text in line]).unflatten(0, t.shape),
@@ -74,11 +77,13 @@ class Batches:
             for pick in picks
         ]
 
-    def _scenes(self, stage: Stage, rng: np.random.Generator) -> list[Composed]:
-        """Scenes of which all or none have a global prompt."""
+    def _scenes(self, stage: Stage, clean: int, rng: np.random.Generator) -> list[Composed]:
+        """Scenes of which all or none have a global prompt; a first shot without past is mostly named."""
         training = self.training
         prompted = rng.random() < training.named_in_prompt
         in_caption = training.named_in_caption / max(1e-9, 1 - training.named_in_prompt)
+        if clean == 0:
+            in_caption = max(in_caption, NAMED_AT_FIRST_SIGHT)
         scenes = []
         for _ in range(stage.batch):
             naming: Naming = "prompt" if prompted else "caption" if rng.random() < in_caption else "nowhere"

@@ -52,8 +52,17 @@ def compose(
 
 def latents_of(pool: ClipPool, scenes: Sequence[Composed]) -> torch.Tensor:
     """Clean latents (B, S, T, C, h, w) fp32 of scenes of S shots."""
-    casts, clips = torch.tensor([scene.clips for scene in scenes]).unbind(-1)  # (B, S) each
-    return pool.latents[casts, clips].float()
+    return pool.latents[_indices(scenes)].float()
+
+
+def objects_of(pool: ClipPool, scenes: Sequence[Composed]) -> torch.Tensor:
+    """How much of each latent the object covers, (B, S, T, h, w) in [0, 1]."""
+    return pool.objects[_indices(scenes)].float() / 255
+
+
+def _indices(scenes: Sequence[Composed]) -> tuple[torch.Tensor, torch.Tensor]:  # (B, S) each
+    casts, clips = torch.tensor([scene.clips for scene in scenes]).unbind(-1)
+    return casts, clips
 
 
 def _another(pool: ClipPool, hero: int, rng: np.random.Generator) -> tuple[int, int]:

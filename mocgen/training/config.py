@@ -60,6 +60,7 @@ class DiTTraining:
     noise_mean: float = -0.9  # t = sigmoid(N(mean, 1)); lower is noisier
     noise_uniform: float = 0.1  # share of noise levels drawn uniformly instead
     caption_dropout: float = 0.1
+    object_weight: float = 4.0  # of latents that the object covers, in the loss
     frames: int = 2  # of each shot that enter the loss: neighbouring frames tell much the same
     named_in_caption: float = 0.35  # of the scenes, the look of the hero is in the first caption
     named_in_prompt: float = 0.15  # or in the global prompt, else nowhere: it can only be seen

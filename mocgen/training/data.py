@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,9 +26,10 @@ CODEC_FRAMES_PER_SHOT = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPool:
-    """Encoded shots, grouped by look: latents (looks, clips, T, C, h, w) fp16 and what they show."""
+    """Encoded shots, grouped by look, and what they show."""
 
-    latents: Tensor
+    latents: Tensor  # (looks, clips, T, C, h, w) fp16
+    objects: Tensor  # (looks, clips, T, h, w) uint8: how much of each latent the object covers
     shots: tuple[tuple[ShotSpec, ...], ...]
 
 
@@ -53,14 +55,18 @@ def build_pool(
     codec: EmbeddedCodec, data: DataConfig, *, seed: int, on_cast: OnCast, held_out: bool = False
 ) -> ClipPool:
     """Render shots and encode them."""
-    latents, shots = [], []
-    casts = _render(data, data.looks, codec.config.size, seed, held_out=held_out)
+    latents, objects, shots = [], [], []
+    size = codec.config.size
+    casts = _render(data, data.looks, size, seed, held_out=held_out)
     for number, (spec, pixels) in enumerate(casts, start=1):
         with torch.autocast("cpu", torch.bfloat16):
             latents.append(codec.encode(to_unit_range(torch.from_numpy(pixels))).half())
+        masks = np.stack([object_mask(shot, frames=data.frames, size=size) for shot in spec.shots])
+        cover = F.avg_pool2d(torch.from_numpy(masks), size // codec.config.latent_size)
+        objects.append((255 * cover).round().to(torch.uint8))
         shots.append(spec.shots)
         on_cast(number, data.looks)
-    return ClipPool(latents=torch.stack(latents), shots=tuple(shots))
+    return ClipPool(latents=torch.stack(latents), objects=torch.stack(objects), shots=tuple(shots))
 
 
 def save_pool(pool: ClipPool, path: Path) -> None:
@@ -69,15 +75,17 @@ def save_pool(pool: ClipPool, path: Path) -> None:
         json.dumps([[asdict(shot) for shot in shots] for shots in pool.shots])
     )
     partial = path.with_suffix(".part")
-    save_file({"latents": pool.latents}, partial)
+    save_file({"latents": pool.latents, "objects": pool.objects}, partial)
     partial.replace(path)
 
 
 def load_pool(path: Path) -> ClipPool:
     """Undo `save_pool`."""
     casts = json.loads(path.with_suffix(".json").read_text())
+    tensors = load_file(path)
     return ClipPool(
-        latents=load_file(path)["latents"],
+        latents=tensors["latents"],
+        objects=tensors["objects"],
         shots=tuple(tuple(_shot(fields) for fields in cast) for cast in casts),
     )
 

@@ -48,10 +48,13 @@ def stage_at(training: DiTTraining, step: int) -> Stage:
     return training.stages[-1]
 
 
-def flow_loss(model: MoCDiT, batch: Batch, stage: Stage, generator: torch.Generator) -> Tensor:
+def flow_loss(
+    model: MoCDiT, batch: Batch, stage: Stage, generator: torch.Generator, *, object_weight: float = 1.0
+) -> Tensor:
     """Squared error of the predicted clean latents, weighted by 1 / ((1 − t)² + 0.05), noisy shots only.
 
-    The weight makes it the error of the velocity (x − x_t) / (1 − t), bounded where t is near 1.
+    The weight makes it the error of the velocity (x − x_t) / (1 − t), bounded where t is near 1. Latents
+    of the object count `object_weight` times as much as those of the background.
     """
     shots = [
         NoisyShot(
@@ -68,7 +71,9 @@ def flow_loss(model: MoCDiT, batch: Batch, stage: Stage, generator: torch.Genera
         outputs = model(shots, prompt=batch.prompt, routing=routing, generator=generator)
     predicted = torch.stack(outputs[batch.clean :], dim=1).float()  # (B, noisy shots, frames, C, h, w)
     target = batch.latents[:, batch.clean :, list(batch.frames)]
-    error = (predicted - target).square().flatten(2).mean(-1)  # (B, noisy shots)
+    objects = batch.objects[:, batch.clean :, list(batch.frames), None]  # (B, noisy shots, frames, 1, h, w)
+    weight = 1 + (object_weight - 1) * objects
+    error = ((predicted - target).square() * weight).flatten(2).mean(-1) / weight.mean()
     return (error / ((1 - batch.t[:, batch.clean :]).square() + 0.05)).mean()
 
 
@@ -101,7 +106,8 @@ def train_dit(
     for step in range(done, training.steps):
         stage = stage_at(training, step)
         generator = step_generator(seed, step)
-        loss = flow_loss(model, batches.draw(stage, generator), stage, generator)
+        batch = batches.draw(stage, generator)
+        loss = flow_loss(model, batch, stage, generator, object_weight=training.object_weight)
         loss.backward()
         norm = optimizers.step(step, training.steps)
         on_step(step + 1, loss.item(), norm, model)

@@ -45,6 +45,7 @@ class Stage:
 
     steps: int
     batch: int  # scenes
+    accumulate: int = 1  # batches whose gradients are averaged in a step
     shots: int  # per scene; 1: single shots with full captions
     distractors: float = 0.5  # largest share of the shots between first and last that show something else
     top_k: int = 64

@@ -42,21 +42,37 @@ class LossTable:
 
 
 def plot_loss(table: Path, picture: Path, marks: Sequence[int]) -> None:
-    """Draw the loss column of a CSV file over its steps; `marks` are steps where a stage begins."""
+    """Draw the losses of a table over its steps, and the memory gap where there is one.
+
+    marks: steps where a stage begins.
+    """
     from matplotlib.figure import Figure
 
-    with table.open() as file:
-        rows = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
-    window = max(1, len(rows) // 100)
-    smooth = [
-        sum(loss for _, loss in rows[max(0, i - window) : i + 1]) / len(rows[max(0, i - window) : i + 1])
-        for i in range(len(rows))
-    ]
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps, losses = [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]
+    gaps = [(int(row["step"]), float(row["memory"])) for row in rows if row["memory"]]
+    smooth = running_mean(losses, max(1, len(losses) // 100))
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot([step for step, _ in rows], [loss for _, loss in rows], color="0.8", linewidth=0.5)
-    axes.plot([step for step, _ in rows], smooth, color="tab:blue")
+    axes.plot(steps, losses, color="0.8", linewidth=0.5)
+    axes.plot(steps, smooth, color="tab:blue")
     for mark in marks:
         axes.axvline(mark, color="0.5", linestyle=":")
     axes.set(xlabel="step", ylabel="loss", ylim=(0, 1.2 * max(smooth[len(smooth) // 20 :])))
+    axes.yaxis.label.set_color("tab:blue")
+    if gaps:
+        right = axes.twinx()
+        right.plot(*zip(*gaps, strict=True), color="tab:orange", marker=".", markersize=3, linewidth=1)
+        right.set(ylim=(0, max(1.0, *(gap for _, gap in gaps))))
+        right.set_ylabel("memory gap (1: as good as naming the look)", color="tab:orange")
     figure.savefig(picture, dpi=120)
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """The mean of each value and up to `window` values before it."""
+    means, total = [], 0.0
+    for i, value in enumerate(values):
+        total += value - (values[i - window - 1] if i > window else 0.0)
+        means.append(total / min(i + 1, window + 1))
+    return means

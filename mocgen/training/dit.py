@@ -77,6 +77,19 @@ def flow_loss(
     return (error / ((1 - batch.t[:, batch.clean :]).square() + 0.05)).mean()
 
 
+def backward(
+    model: MoCDiT, batches: Batches, stage: Stage, generator: torch.Generator, training: DiTTraining
+) -> float:
+    """Add the gradients of one step's batches, averaged, and return their mean loss."""
+    total = 0.0
+    for _ in range(stage.accumulate):
+        batch = batches.draw(stage, generator)
+        loss = flow_loss(model, batch, stage, generator, object_weight=training.object_weight)
+        (loss / stage.accumulate).backward()
+        total += loss.item() / stage.accumulate
+    return total
+
+
 def train_dit(
     config: DiTConfig,
     training: DiTTraining,
@@ -106,11 +119,9 @@ def train_dit(
     for step in range(done, training.steps):
         stage = stage_at(training, step)
         generator = step_generator(seed, step)
-        batch = batches.draw(stage, generator)
-        loss = flow_loss(model, batch, stage, generator, object_weight=training.object_weight)
-        loss.backward()
+        loss = backward(model, batches, stage, generator, training)
         norm = optimizers.step(step, training.steps)
-        on_step(step + 1, loss.item(), norm, model)
+        on_step(step + 1, loss, norm, model)
         last = step + 1 == training.steps
         if (step + 1) % save_every == 0 or last:
             save_state(state, model, optimizers, step + 1)

@@ -44,9 +44,12 @@ def train(
 
 @contextmanager
 def _show_training(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """One bar per part of the run on a terminal; nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    """One bar per part of the run on a terminal; only notes elsewhere."""
+    if quiet:
         yield lambda progress: None
+        return
+    if not sys.stderr.isatty():
+        yield _print_note
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -63,9 +66,17 @@ def _show_training(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         parts = {}
 
         def show(progress: Progress) -> None:
+            if progress.note:
+                bars.console.print(f"mocgen: note: {progress.note}", markup=False, highlight=False)
+                return
             if progress.part not in parts:
                 parts[progress.part] = bars.add_task(progress.part, loss="")
             loss = "" if progress.loss is None else f"loss {progress.loss:.4f}"
             bars.update(parts[progress.part], completed=progress.done, total=progress.total, loss=loss)
 
         yield show
+
+
+def _print_note(progress: Progress) -> None:
+    if progress.note:
+        print(f"mocgen: note: {progress.note}", file=sys.stderr)

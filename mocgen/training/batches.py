@@ -13,14 +13,12 @@ from torch import Tensor
 from mocgen.model.config import DiTConfig
 from mocgen.text.vocabulary import Vocabulary
 
-from .compose import Composed, compose, latents_of, objects_of, word_ids
+from .compose import word_ids
 from .config import DiTTraining, Stage
-from .data import ClipPool
-from .world import Naming, full_caption
+from .sources import Source
 
 CLEAN = 1.0
 ALL_NOISY_SHARE = 0.2  # of the batches with several shots have no clean history
-NAMED_AT_FIRST_SIGHT = 0.8  # of their scenes name the look of the hero in the first caption or the prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +37,12 @@ class Batch:
 
 
 class Batches:
-    """Draws batches; each is a function of the pool and a generator alone."""
+    """Draws batches; each is a function of the source and a generator alone."""
 
     def __init__(
-        self, pool: ClipPool, vocabulary: Vocabulary, model: DiTConfig, training: DiTTraining
+        self, source: Source, vocabulary: Vocabulary, model: DiTConfig, training: DiTTraining
     ) -> None:
-        self.pool, self.vocabulary, self.model, self.training = pool, vocabulary, model, training
+        self.source, self.vocabulary, self.model, self.training = source, vocabulary, model, training
 
     def draw(self, stage: Stage, generator: torch.Generator) -> Batch:
         """A batch of `stage.batch` scenes of `stage.shots` shots."""
@@ -52,52 +50,29 @@ class Batches:
         clean = 0
         if stage.shots > 1 and rng.random() >= ALL_NOISY_SHARE:
             clean = int(rng.integers(1, stage.shots))
-        scenes = self._scenes(stage, clean, rng) if stage.shots > 1 else self._single_shots(stage, rng)
-        captions = [self._kept(scene, clean, rng) for scene in scenes]
-        latents = latents_of(self.pool, scenes)
+        source = self.source
+        drawn = source.scenes(stage, clean, rng) if stage.shots > 1 else source.single_shots(stage.batch, rng)
+        captions = [text for line in drawn.captions for text in self._kept(line, clean, rng)]
         t = self._levels(stage.batch * stage.shots, generator).view(stage.batch, stage.shots)
         t[:, :clean] = CLEAN
         return Batch(
-            latents=latents,
-            objects=objects_of(self.pool, scenes),
-            noise=torch.randn(latents.shape, generator=generator),
+            latents=drawn.latents,
+            objects=drawn.objects,
+            noise=torch.randn(drawn.latents.shape, generator=generator),
             t=t,
-            captions=self._word_ids([text for line in captions for text in line]).unflatten(0, t.shape),
-            prompt=self._word_ids([scene.prompt for scene in scenes]) if scenes[0].prompt else None,
+            captions=self._word_ids(captions).unflatten(0, t.shape),
+            prompt=self._word_ids(drawn.prompts) if drawn.prompts[0] else None,
             shots=self._shot_positions(stage.shots, generator),
             clean=clean,
-            frames=self._frames(latents.shape[2], rng),
+            frames=self._frames(drawn.latents.shape[2], rng),
         )
 
-    def _single_shots(self, stage: Stage, rng: np.random.Generator) -> list[Composed]:
-        casts, clips = self.pool.latents.shape[:2]
-        picks = [(int(rng.integers(casts)), int(rng.integers(clips))) for _ in range(stage.batch)]
-        return [
-            Composed(clips=(pick,), captions=(full_caption(self.pool.shots[pick[0]][pick[1]], rng),))
-            for pick in picks
-        ]
-
-    def _scenes(self, stage: Stage, clean: int, rng: np.random.Generator) -> list[Composed]:
-        """Scenes of which all or none have a global prompt; a first shot without past is mostly named."""
-        training = self.training
-        prompted = rng.random() < training.named_in_prompt
-        in_caption = training.named_in_caption / max(1e-9, 1 - training.named_in_prompt)
-        if clean == 0:
-            in_caption = max(in_caption, NAMED_AT_FIRST_SIGHT)
-        scenes = []
-        for _ in range(stage.batch):
-            naming: Naming = "prompt" if prompted else "caption" if rng.random() < in_caption else "nowhere"
-            scenes.append(
-                compose(self.pool, shots=stage.shots, distractors=stage.distractors, naming=naming, rng=rng)
-            )
-        return scenes
-
-    def _kept(self, scene: Composed, clean: int, rng: np.random.Generator) -> list[str]:
+    def _kept(self, captions: Sequence[str], clean: int, rng: np.random.Generator) -> list[str]:
         """The captions of a scene, some of them dropped."""
         silent = clean if rng.random() < self.training.silent_history else 0
         return [
             "" if number < silent or rng.random() < self.training.caption_dropout else caption
-            for number, caption in enumerate(scene.captions)
+            for number, caption in enumerate(captions)
         ]
 
     def _frames(self, count: int, rng: np.random.Generator) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mocgen.codec.embedded import CodecConfig
 from mocgen.errors import TrainingError
@@ -79,6 +79,8 @@ class TrainConfig:
     """Everything that determines a run."""
 
     seed: int = 0
+    source: str = "world"  # what to learn from: the synthetic world, or a folder of clips with captions.jsonl
+    bad_clips: Literal["skip", "refuse"] = "skip"  # what to do with clips that are of no use
     init: str = ""  # model to start from: "embedded", a folder or a Hub repository; empty: from nothing
     only_attention: bool = False  # leave everything but the attention layers as it is
     data: DataConfig = field(default_factory=DataConfig)
@@ -164,6 +166,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise ValueError(f"{name} must hold {len(kinds)} entries, not {len(value)}")
         return tuple(_build(k, item, where) for k, item in zip(kinds, value, strict=True))
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"{where.rstrip('.')} must be one of {', '.join(typing.get_args(kind))}")
+        return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):

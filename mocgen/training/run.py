@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,26 +23,25 @@ from .batches import Batches
 from .codec import train_codec
 from .config import TrainConfig, load_config
 from .curve import LossTable, plot_loss
-from .data import ClipPool, build_pool, load_pool, render_codec_frames, save_pool
+from .data import OnCast
 from .dit import stage_at, train_dit
 from .init import load_start
-from .probe import MemoryProbe
+from .material import WORLD, ClipMaterial, WorldMaterial
 from .samples import sample_sheet, save_picture
-from .world import STOP_WORDS, WORDS
-
-PROBE_LOOKS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a run is doing: `done` of `total` units of `part`, and the latest loss if there is one."""
+    """What a run is doing: `done` of `total` units of `part`, the latest loss, a note for the user."""
 
     part: str
     done: int
     total: int
     loss: float | None = None
+    note: str = ""
 
 
+Material = WorldMaterial | ClipMaterial
 OnProgress = Callable[[Progress], None]
 
 
@@ -59,12 +57,13 @@ def train(
     _prepare(config_file, out, resume)
     torch.set_num_threads(config.threads)
     start = load_start(config)
-    codec = start.codec if start else _codec(config, out, on_progress)
-    vocabulary = start.vocabulary if start else Vocabulary.of(WORDS, STOP_WORDS)
-    dit = _dit(config, codec, vocabulary, start.dit if start else None, out, on_progress)
+    material = _material(config, start, out, on_progress)
+    codec = start.codec if start else _codec(config, material, out, on_progress)
+    vocabulary = start.vocabulary if start else material.vocabulary()
+    dit = _dit(config, material, codec, vocabulary, start.dit if start else None, out, on_progress)
     decoder_steps = config.codec_training.decoder_steps
     if decoder_steps:
-        codec = _codec_part(codec, "decoder", decoder_steps, config, out, on_progress)
+        codec = _codec_part(codec, "decoder", decoder_steps, config, material, out, on_progress)
     defaults = Defaults(frames=config.data.frames, top_k=config.training.stages[-1].top_k)
     model = NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
     save_bundle(model, out / "model", training=config_file.read_text(encoding="utf-8"))
@@ -89,11 +88,27 @@ def _prepare(config_file: Path, out: Path, resume: bool) -> None:
         raise TrainingError(f"cannot write to {out}: {error.strerror}") from None
 
 
-def _codec(config: TrainConfig, out: Path, on_progress: OnProgress) -> EmbeddedCodec:
+def _material(config: TrainConfig, start: NativeModel | None, out: Path, on_progress: OnProgress) -> Material:
+    """What the run learns from; bad clips and words that the model does not know are told as notes."""
+
+    def note(text: str) -> None:
+        on_progress(Progress(part="clips", done=0, total=1, note=text))
+
+    if config.source == WORLD:
+        return WorldMaterial(config, out)
+    size = start.codec.config.size if start else config.codec.size
+    material = ClipMaterial(config, size, note)
+    unknown = material.unknown_words(start.vocabulary) if start else []
+    if unknown:
+        note(f"words that the model {config.init!r} does not know and cannot learn: {', '.join(unknown)}")
+    return material
+
+
+def _codec(config: TrainConfig, material: Material, out: Path, on_progress: OnProgress) -> EmbeddedCodec:
     """The codec, trained as far as the DiT needs it."""
     torch.manual_seed(config.seed)
     return _codec_part(
-        EmbeddedCodec(config.codec), "codec", config.codec_training.steps, config, out, on_progress
+        EmbeddedCodec(config.codec), "codec", config.codec_training.steps, config, material, out, on_progress
     )
 
 
@@ -102,6 +117,7 @@ def _codec_part(
     part: Literal["codec", "decoder"],
     steps: int,
     config: TrainConfig,
+    material: Material,
     out: Path,
     on_progress: OnProgress,
 ) -> EmbeddedCodec:
@@ -110,12 +126,7 @@ def _codec_part(
     if path.exists():
         codec.load_state_dict(load_file(path))
         return codec.eval()
-    frames = render_codec_frames(
-        config.data,
-        size=config.codec.size,
-        seed=config.seed,
-        on_cast=lambda done, total: on_progress(Progress(part="frames", done=done, total=total)),
-    )
+    frames = material.codec_frames(codec.config.size, _counter("frames", on_progress))
     table = LossTable(out / f"{part}-loss.csv")
 
     def on_step(step: int, loss: float) -> None:
@@ -139,21 +150,9 @@ def _codec_part(
     return codec
 
 
-def _pool(config: TrainConfig, codec: EmbeddedCodec, out: Path, on_progress: OnProgress) -> ClipPool:
-    path = out / "pool.safetensors"
-    if not path.exists():
-        pool = build_pool(
-            codec,
-            config.data,
-            seed=config.seed,
-            on_cast=lambda done, total: on_progress(Progress(part="shots", done=done, total=total)),
-        )
-        save_pool(pool, path)
-    return load_pool(path)
-
-
 def _dit(
     config: TrainConfig,
+    material: Material,
     codec: EmbeddedCodec,
     vocabulary: Vocabulary,
     start: MoCDiT | None,
@@ -161,15 +160,17 @@ def _dit(
     on_progress: OnProgress,
 ) -> MoCDiT:
     training = config.training
-    pool = _pool(config, codec, out, on_progress)
-    probe = _probe(config, codec, vocabulary)
+    source = material.source(codec, _counter("shots", on_progress))
+    probe = material.probe(codec, vocabulary)
     table = LossTable(out / "loss.csv")
     stage_starts = list(accumulate(stage.steps for stage in training.stages))[:-1]
 
     def on_step(step: int, loss: float, norm: float, model: MoCDiT) -> None:
         stage = stage_at(training, step - 1)
-        look = stage.shots > 1 and step % config.probe_every == 0
-        table.add(step, loss, norm, probe.measure(model, top_k=stage.top_k) if look else None)
+        gap = None
+        if probe and stage.shots > 1 and step % config.probe_every == 0:
+            gap = probe.measure(model, top_k=stage.top_k)
+        table.add(step, loss, norm, gap)
         on_progress(Progress(part="model", done=step, total=training.steps, loss=loss))
 
     def on_sample(step: int, model: MoCDiT) -> None:
@@ -183,7 +184,7 @@ def _dit(
         model_config,
         training,
         start,
-        Batches(pool, vocabulary, model_config, training),
+        Batches(source, vocabulary, model_config, training),
         seed=config.seed,
         state=out / "state.safetensors",
         save_every=config.save_every,
@@ -194,8 +195,5 @@ def _dit(
     )
 
 
-def _probe(config: TrainConfig, codec: EmbeddedCodec, vocabulary: Vocabulary) -> MemoryProbe:
-    """The probe of the memory gap, on looks and places that are held out of the pool."""
-    data = dataclasses.replace(config.data, looks=PROBE_LOOKS, clips=2, workers=1)
-    pool = build_pool(codec, data, seed=config.seed, on_cast=lambda done, total: None, held_out=True)
-    return MemoryProbe(pool, vocabulary)
+def _counter(part: str, on_progress: OnProgress) -> OnCast:
+    return lambda done, total: on_progress(Progress(part=part, done=done, total=total))

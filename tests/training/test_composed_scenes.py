@@ -16,6 +16,7 @@ from mocgen.training.compose import compose
 from mocgen.training.config import DiTTraining, Stage
 from mocgen.training.data import ClipPool
 from mocgen.training.probe import MemoryProbe
+from mocgen.training.sources import WorldSource
 from mocgen.training.world import COLORS, STOP_WORDS, WORDS, sample_cast
 from mocgen.training.world.words import COLOR_ADJECTIVES, words_of
 
@@ -37,7 +38,8 @@ def pool() -> ClipPool:
 
 
 def batches(pool: ClipPool, **options) -> Batches:
-    return Batches(pool, VOCABULARY, MODEL, DiTTraining(stages=(), **options))
+    training = DiTTraining(stages=(), **options)
+    return Batches(WorldSource(pool, training), VOCABULARY, MODEL, training)
 
 
 def test_a_cast_shows_one_look_in_changing_motions():

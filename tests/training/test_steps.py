@@ -19,6 +19,7 @@ from mocgen.training.config import DiTTraining, Stage
 from mocgen.training.curve import LossTable, plot_loss, running_mean
 from mocgen.training.data import ClipPool
 from mocgen.training.dit import backward, flow_loss
+from mocgen.training.sources import WorldSource
 from mocgen.training.world import STOP_WORDS, WORDS, sample_cast
 
 MODEL = DiTConfig(
@@ -36,7 +37,7 @@ def batches() -> Batches:
     objects = torch.zeros(6, 2, 8, 4, 4, dtype=torch.uint8)
     objects[..., :2, :2] = 255
     pool = ClipPool(latents=latents.half(), objects=objects, shots=tuple(shots))
-    return Batches(pool, Vocabulary.of(WORDS, STOP_WORDS), MODEL, TRAINING)
+    return Batches(WorldSource(pool, TRAINING), Vocabulary.of(WORDS, STOP_WORDS), MODEL, TRAINING)
 
 
 def gradient(model: MoCDiT) -> torch.Tensor:

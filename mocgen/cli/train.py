@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ EXAMPLES = """
 Examples:
   mocgen train recipe.toml --out run
   mocgen train recipe.toml --out run --resume
+  torchrun --nproc-per-node 2 -m mocgen train recipe.toml --out run
 Then: mocgen generate "..." --model run/model
 """
 
@@ -39,7 +41,8 @@ def train(
         from mocgen.training.run import train as run
 
         model = run(config, out, resume=resume, on_progress=on_progress)
-    typer.echo(str(model))
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts the command several times
+        typer.echo(str(model))
 
 
 @contextmanager

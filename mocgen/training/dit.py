@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,10 +16,21 @@ from mocgen.sampling import add_noise
 from .batches import Batch, Batches
 from .config import DiTTraining, Stage
 from .optim import Optimizers
+from .ranks import Ranks
 from .state import averaged, load_state, save_state, step_generator
 
-OnStep = Callable[[int, float, float, MoCDiT], None]  # step, loss, norm of the gradient, model
-OnSample = Callable[[int, MoCDiT], None]  # step, model with averaged weights
+
+class Watcher(Protocol):
+    """Follows the training of a model. Steps count from 1."""
+
+    def step(self, step: int, loss: float, norm: float, model: MoCDiT) -> None:
+        """Hear a step's loss, the norm of its gradient, and the model after it."""
+
+    def wants_sample(self, step: int) -> bool:
+        """Whether `sample` is to be called after this step."""
+
+    def sample(self, step: int, model: MoCDiT) -> None:
+        """Look at a model with averaged weights."""
 
 
 def dit_optimizers(model: MoCDiT, training: DiTTraining) -> Optimizers:
@@ -78,11 +89,12 @@ def flow_loss(
 
 
 def backward(
-    model: MoCDiT, batches: Batches, stage: Stage, generator: torch.Generator, training: DiTTraining
+    model: MoCDiT, batches: Batches, training: DiTTraining, *, seed: int, step: int, ranks: Ranks
 ) -> float:
-    """Add the gradients of one step's batches, averaged, and return their mean loss."""
-    total = 0.0
-    for _ in range(stage.accumulate):
+    """Add the gradients of this process's batches of one step, averaged, and return their mean loss."""
+    stage, total = stage_at(training, step), 0.0
+    for number in range(stage.accumulate):
+        generator = step_generator(seed, step, ranks.number * stage.accumulate + number)
         batch = batches.draw(stage, generator)
         loss = flow_loss(model, batch, stage, generator, object_weight=training.object_weight)
         (loss / stage.accumulate).backward()
@@ -97,14 +109,15 @@ def train_dit(
     batches: Batches,
     *,
     seed: int,
+    ranks: Ranks,
     state: Path,
     save_every: int,
-    sample_every: int,
     only_attention: bool,
-    on_step: OnStep,
-    on_sample: OnSample,
+    watcher: Watcher | None,
 ) -> MoCDiT:
     """Train a DiT, new or from the weights of `start`, through all stages; returns it with averaged weights.
+
+    Of several processes the one with a `watcher` saves the state.
 
     Goes on from `state` if that file exists, with the same result as an uninterrupted run.
     """
@@ -117,16 +130,16 @@ def train_dit(
     optimizers = dit_optimizers(model, training)
     done = load_state(state, model, optimizers) if state.exists() else 0
     for step in range(done, training.steps):
-        stage = stage_at(training, step)
-        generator = step_generator(seed, step)
-        loss = backward(model, batches, stage, generator, training)
+        loss = backward(model, batches, training, seed=seed, step=step, ranks=ranks)
+        loss = ranks.average_gradients(model.parameters(), loss)
         norm = optimizers.step(step, training.steps)
-        on_step(step + 1, loss, norm, model)
-        last = step + 1 == training.steps
-        if (step + 1) % save_every == 0 or last:
+        if watcher is None:
+            continue
+        watcher.step(step + 1, loss, norm, model)
+        if (step + 1) % save_every == 0 or step + 1 == training.steps:
             save_state(state, model, optimizers, step + 1)
-        if (step + 1) % sample_every == 0 or last:
-            on_sample(step + 1, with_average(model, optimizers))
+        if watcher.wants_sample(step + 1):
+            watcher.sample(step + 1, with_average(model, optimizers))
     return with_average(model, optimizers)
 
 

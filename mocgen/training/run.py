@@ -27,6 +27,7 @@ from .data import OnCast
 from .dit import stage_at, train_dit
 from .init import load_start
 from .material import WORLD, ClipMaterial, WorldMaterial
+from .ranks import Ranks, join_ranks
 from .samples import sample_sheet, save_picture
 
 
@@ -54,20 +55,48 @@ def train(
     be resumed.
     """
     config = load_config(config_file)
-    _prepare(config_file, out, resume)
     torch.set_num_threads(config.threads)
+    with join_ranks() as ranks:
+        if ranks.first:
+            _prepare(config_file, out, resume)
+        ranks.wait()
+        model = _train(config, out, ranks, on_progress if ranks.first else lambda progress: None)
+        if ranks.first:
+            save_bundle(model, out / "model", training=config_file.read_text(encoding="utf-8"))
+        ranks.wait()
+    return out / "model"
+
+
+def _train(config: TrainConfig, out: Path, ranks: Ranks, on_progress: OnProgress) -> NativeModel:
+    """Every part of a run; the first process makes what is made once, the others read its files."""
     start = load_start(config)
     material = _material(config, start, out, on_progress)
+    if not ranks.first:
+        ranks.wait()
     codec = start.codec if start else _codec(config, material, out, on_progress)
+    source = material.source(codec, _counter("shots", on_progress))
+    if ranks.first:
+        ranks.wait()
     vocabulary = start.vocabulary if start else material.vocabulary()
-    dit = _dit(config, material, codec, vocabulary, start.dit if start else None, out, on_progress)
+    model_config = start.dit.config if start else config.model_for(len(vocabulary))
+    watcher = _Watcher(config, material, codec, vocabulary, out, on_progress) if ranks.first else None
+    dit = train_dit(
+        model_config,
+        config.training,
+        start.dit if start else None,
+        Batches(source, vocabulary, model_config, config.training),
+        seed=config.seed,
+        ranks=ranks,
+        state=out / "state.safetensors",
+        save_every=config.save_every,
+        only_attention=config.only_attention,
+        watcher=watcher,
+    )
     decoder_steps = config.codec_training.decoder_steps
-    if decoder_steps:
+    if decoder_steps and ranks.first:
         codec = _codec_part(codec, "decoder", decoder_steps, config, material, out, on_progress)
     defaults = Defaults(frames=config.data.frames, top_k=config.training.stages[-1].top_k)
-    model = NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
-    save_bundle(model, out / "model", training=config_file.read_text(encoding="utf-8"))
-    return out / "model"
+    return NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
 
 
 def _prepare(config_file: Path, out: Path, resume: bool) -> None:
@@ -150,49 +179,45 @@ def _codec_part(
     return codec
 
 
-def _dit(
-    config: TrainConfig,
-    material: Material,
-    codec: EmbeddedCodec,
-    vocabulary: Vocabulary,
-    start: MoCDiT | None,
-    out: Path,
-    on_progress: OnProgress,
-) -> MoCDiT:
-    training = config.training
-    source = material.source(codec, _counter("shots", on_progress))
-    probe = material.probe(codec, vocabulary)
-    table = LossTable(out / "loss.csv")
-    stage_starts = list(accumulate(stage.steps for stage in training.stages))[:-1]
+class _Watcher:
+    """Keeps the table of losses, the memory gap, sample sheets and the loss curve of a run."""
 
-    def on_step(step: int, loss: float, norm: float, model: MoCDiT) -> None:
-        stage = stage_at(training, step - 1)
-        gap = None
-        if probe and stage.shots > 1 and step % config.probe_every == 0:
-            gap = probe.measure(model, top_k=stage.top_k)
-        table.add(step, loss, norm, gap)
-        on_progress(Progress(part="model", done=step, total=training.steps, loss=loss))
+    def __init__(
+        self,
+        config: TrainConfig,
+        material: Material,
+        codec: EmbeddedCodec,
+        vocabulary: Vocabulary,
+        out: Path,
+        on_progress: OnProgress,
+    ) -> None:
+        self.config, self.codec, self.vocabulary, self.out = config, codec, vocabulary, out
+        self._on_progress = on_progress
+        self._probe = material.probe(codec, vocabulary)
+        self._table = LossTable(out / "loss.csv")
 
-    def on_sample(step: int, model: MoCDiT) -> None:
+    def step(self, step: int, loss: float, norm: float, model: MoCDiT) -> None:
+        """Note what a step gave; `model` has the weights after it."""
+        stage, gap = stage_at(self.config.training, step - 1), None
+        if self._probe and stage.shots > 1 and step % self.config.probe_every == 0:
+            gap = self._probe.measure(model, top_k=stage.top_k)
+        self._table.add(step, loss, norm, gap)
+        total = self.config.training.steps
+        self._on_progress(Progress(part="model", done=step, total=total, loss=loss))
+
+    def wants_sample(self, step: int) -> bool:
+        """Whether a sample sheet is due after this step."""
+        return step % self.config.sample_every == 0 or step == self.config.training.steps
+
+    def sample(self, step: int, model: MoCDiT) -> None:
+        """Draw a sample sheet of a model with averaged weights, and the loss curve."""
+        training = self.config.training
         routing = Routing(top_k=stage_at(training, step - 1).top_k)
-        sheet = sample_sheet(model, codec, vocabulary, frames=config.data.frames, routing=routing)
-        save_picture(sheet, out / "samples" / f"step-{step:06d}.png")
-        plot_loss(table.path, out / "loss.png", stage_starts)
-
-    model_config = start.config if start else config.model_for(len(vocabulary))
-    return train_dit(
-        model_config,
-        training,
-        start,
-        Batches(source, vocabulary, model_config, training),
-        seed=config.seed,
-        state=out / "state.safetensors",
-        save_every=config.save_every,
-        sample_every=config.sample_every,
-        only_attention=config.only_attention,
-        on_step=on_step,
-        on_sample=on_sample,
-    )
+        frames = self.config.data.frames
+        sheet = sample_sheet(model, self.codec, self.vocabulary, frames=frames, routing=routing)
+        save_picture(sheet, self.out / "samples" / f"step-{step:06d}.png")
+        starts = list(accumulate(stage.steps for stage in training.stages))[:-1]
+        plot_loss(self._table.path, self.out / "loss.png", starts)
 
 
 def _counter(part: str, on_progress: OnProgress) -> OnCast:

@@ -19,6 +19,7 @@ from mocgen.training.config import DiTTraining, Stage
 from mocgen.training.curve import LossTable, plot_loss, running_mean
 from mocgen.training.data import ClipPool
 from mocgen.training.dit import backward, flow_loss
+from mocgen.training.ranks import Ranks
 from mocgen.training.sources import WorldSource
 from mocgen.training.world import STOP_WORDS, WORDS, sample_cast
 
@@ -46,17 +47,20 @@ def gradient(model: MoCDiT) -> torch.Tensor:
     return weight.clone()
 
 
-def test_accumulated_gradients_are_the_mean_of_those_of_the_batches(batches):
+def one_step(model: MoCDiT, batches: Batches, accumulate: int, number: int) -> tuple[float, torch.Tensor]:
+    """Loss and gradient of the step of one process."""
+    model.zero_grad()
+    training = replace(TRAINING, stages=(replace(STAGE, accumulate=accumulate),))
+    loss = backward(model, batches, training, seed=5, step=3, ranks=Ranks(number=number, count=2))
+    return loss, gradient(model)
+
+
+def test_accumulated_gradients_are_the_mean_of_those_of_as_many_processes(batches):
     torch.manual_seed(0)
     model = MoCDiT(MODEL)
-    both = backward(model, batches, replace(STAGE, accumulate=2), torch.Generator().manual_seed(5), TRAINING)
-    together = gradient(model)
-    generator, losses, gradients = torch.Generator().manual_seed(5), [], []
-    for _ in range(2):
-        model.zero_grad()
-        losses.append(backward(model, batches, STAGE, generator, TRAINING))
-        gradients.append(gradient(model))
-    assert both == pytest.approx(np.mean(losses), rel=1e-5)
+    loss, together = one_step(model, batches, 2, 0)
+    losses, gradients = zip(*(one_step(model, batches, 1, number) for number in (0, 1)), strict=True)
+    assert loss == pytest.approx(np.mean(losses), rel=1e-5)
     torch.testing.assert_close(together, (gradients[0] + gradients[1]) / 2, rtol=1e-2, atol=1e-4)
     assert not torch.allclose(gradients[0], gradients[1], rtol=1e-1)
 

@@ -131,7 +131,12 @@ def routed_attention(
             from mocgen_kernels._triton import attention as triton_attention
 
             return triton_attention.routed_attention(q, k, v, selection)
-        if backend == "cpu" or (device == "cpu" and not masking_is_cheaper(selection, q.shape[-1])):
+        if backend == "cpu" or (
+            device == "cpu"
+            and not masking_is_cheaper(
+                selection, q.shape[-1], learning=torch.is_grad_enabled() and q.requires_grad
+            )
+        ):
             return cpu.routed_attention(q, k, v, selection)
         return grouped.grouped_attention(q, k, v, selection)
 

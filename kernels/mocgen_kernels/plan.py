@@ -8,11 +8,15 @@ from mocgen_kernels.selection import Selection
 # In units of the time that unmasked attention takes for one (query, key) pair with D = 64.
 _MASKED_PAIR = 2.7  # building and reading the mask included
 _VISITOR = 80.0  # gather a query, merge its partial result
+_VISITS_IN_REVERSE = 3.0  # how much more visits lose by a backward pass than matmuls do
 _CALL = 30_000.0  # per visit, whatever its size
 
 
-def masking_is_cheaper(selection: Selection, dim: int) -> bool:
-    """Whether masking the candidates that were not chosen costs less than not computing them."""
+def masking_is_cheaper(selection: Selection, dim: int, *, learning: bool = False) -> bool:
+    """Whether masking the candidates that were not chosen costs less than not computing them.
+
+    learning: a backward pass follows.
+    """
     if selection.words is None:
         return True
     lengths = selection.layout.lengths
@@ -28,4 +32,6 @@ def masking_is_cheaper(selection: Selection, dim: int) -> bool:
     pairs, scale = selection.batch * selection.heads, dim / 64
     calls = len(contexts) * len(head_blocks(selection))
     sparse = pairs * scale * (visited + _VISITOR * visitors) + _CALL * calls
+    if learning:
+        sparse *= _VISITS_IN_REVERSE
     return _MASKED_PAIR * pairs * scale * masked < sparse

@@ -20,6 +20,7 @@ EXAMPLES = """
 Examples:
   mocgen train recipe.toml --out run
   mocgen train recipe.toml --out run --resume
+  mocgen train recipe.toml --out run --data clips --init embedded
   torchrun --nproc-per-node 2 -m mocgen train recipe.toml --out run
 Then: mocgen generate "..." --model run/model
 """
@@ -28,19 +29,37 @@ Config = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to tra
 Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoints, losses and samples.")
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="What to learn from: world (default), or a folder of clips with a captions.jsonl.",
+        show_default=False,
+    ),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Go on from a model: embedded, a folder, or a Hub repository."),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", metavar="", help="Go on with the run in DIR where it stopped.")
 ]
 
 
 def train(
-    config: Config, out: Out, resume: Resume = False, quiet: Quiet = False, debug: Debug = False
+    config: Config,
+    out: Out,
+    data: Data = None,
+    init: Init = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Train a model: codec, encoded scenes, then the diffusion transformer; stop and resume at any time."""
     with _show_training(quiet=quiet) as on_progress:
         from mocgen.training.run import train as run
 
-        model = run(config, out, resume=resume, on_progress=on_progress)
+        model = run(config, out, source=data, init=init, resume=resume, on_progress=on_progress)
     if os.environ.get("RANK", "0") == "0":  # torchrun starts the command several times
         typer.echo(str(model))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 import typing
 from dataclasses import dataclass, field
@@ -103,20 +104,38 @@ class TrainConfig:
         )
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Read a TOML file; raises TrainingError naming the file, the key and what is wrong."""
+def read_config_text(path: Path, *, source: str | None = None, init: str | None = None) -> str:
+    """The text of a TOML file, with `source` and `init` as if they stood in it.
+
+    Raises TrainingError if there is no such file, or one of them stands in it too.
+    """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
     except FileNotFoundError:
         raise TrainingError(f"no such training configuration: {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"{path} cannot be read as TOML: {error}") from None
+    added = {name: value for name, value in (("source", source), ("init", init)) if value is not None}
+    twice = sorted(set(added) & set(table))
+    if twice:
+        raise TrainingError(f"{twice[0]} is given on the command line and in {path}: remove one of them")
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in added.items()) + text
+
+
+def parse_config(text: str, path: Path) -> TrainConfig:
+    """The configuration that a text from `path` holds; raises TrainingError naming key and what is wrong."""
     try:
-        config = _build(TrainConfig, table, "")
+        config = _build(TrainConfig, tomllib.loads(text), "")
         _check(config)
         return config
     except (TypeError, ValueError) as error:
         raise TrainingError(f"{path}: {error}") from None
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML file; raises TrainingError naming the file, the key and what is wrong."""
+    return parse_config(read_config_text(path), path)
 
 
 MAY_BE_ZERO = ("seed", "decoder_steps", "warmup")

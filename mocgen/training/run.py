@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -21,7 +20,7 @@ from mocgen.text.vocabulary import Vocabulary
 
 from .batches import Batches
 from .codec import train_codec
-from .config import TrainConfig, load_config
+from .config import TrainConfig, parse_config, read_config_text
 from .curve import LossTable, plot_loss
 from .data import OnCast
 from .dit import stage_at, train_dit
@@ -47,22 +46,31 @@ OnProgress = Callable[[Progress], None]
 
 
 def train(
-    config_file: Path, out: Path, *, resume: bool = False, on_progress: OnProgress = lambda p: None
+    config_file: Path,
+    out: Path,
+    *,
+    source: str | None = None,
+    init: str | None = None,
+    resume: bool = False,
+    on_progress: OnProgress = lambda p: None,
 ) -> Path:
     """Carry out the run that a TOML file describes in the folder `out`; returns the checkpoint's folder.
+
+    `source` and `init` are keys of the configuration that may be given here instead.
 
     Raises TrainingError if the configuration is bad, or `out` holds another run or one that is not to
     be resumed.
     """
-    config = load_config(config_file)
+    text = read_config_text(config_file, source=source, init=init)
+    config = parse_config(text, config_file)
     torch.set_num_threads(config.threads)
     with join_ranks() as ranks:
         if ranks.first:
-            _prepare(config_file, out, resume)
+            _prepare(text, config_file, out, resume)
         ranks.wait()
         model = _train(config, out, ranks, on_progress if ranks.first else lambda progress: None)
         if ranks.first:
-            save_bundle(model, out / "model", training=config_file.read_text(encoding="utf-8"))
+            save_bundle(model, out / "model", training=text)
         ranks.wait()
     return out / "model"
 
@@ -99,20 +107,20 @@ def _train(config: TrainConfig, out: Path, ranks: Ranks, on_progress: OnProgress
     return NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
 
 
-def _prepare(config_file: Path, out: Path, resume: bool) -> None:
+def _prepare(text: str, config_file: Path, out: Path, resume: bool) -> None:
     kept = out / "config.toml"
     if kept.exists() and not resume:
         raise TrainingError(
             f"{out} already holds a run; add --resume to go on with it, or name another folder"
         )
-    if kept.exists() and kept.read_bytes() != config_file.read_bytes():
+    if kept.exists() and kept.read_bytes() != text.encode():
         raise TrainingError(
             f"{out} was started with another configuration: {kept} differs from {config_file}"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not kept.exists():
-            shutil.copyfile(config_file, kept)
+            kept.write_bytes(text.encode())
     except OSError as error:
         raise TrainingError(f"cannot write to {out}: {error.strerror}") from None
 

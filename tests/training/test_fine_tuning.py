@@ -69,3 +69,19 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_sizes_beside_a_model_are_refused(finished, tmp_path: Path, table: str) -> None:
     with pytest.raises(TrainingError, match="brings its own sizes"):
         tune(tmp_path, str(finished.folder / "model"), extra=table)
+
+
+def test_source_and_model_may_stand_on_the_command_line(finished, run_mocgen, tmp_path: Path) -> None:
+    text = MORE.format(init="", only_attention="false").replace('init = ""\n', "")
+    (tmp_path / "more.toml").write_text(text)
+    start = str(finished.folder / "model")
+    line = ("train", "more.toml", "--out", "more", "--data", "world", "--init", start)
+    assert run_mocgen(*line).code == 0
+    kept = (tmp_path / "more" / "config.toml").read_text()
+    assert kept == f'source = "world"\ninit = "{start}"\n{text}'
+    assert run_mocgen(*line, "--resume").code == 0
+    other = run_mocgen("train", "more.toml", "--out", "more", "--resume")
+    assert "another configuration" in other.err
+    (tmp_path / "more.toml").write_text(kept)
+    twice = run_mocgen("train", "more.toml", "--out", "twice", "--init", start)
+    assert "init is given on the command line and in more.toml" in twice.err

@@ -27,6 +27,7 @@ class Batch:
 
     latents: Tensor  # (B, S, T, C, h, w) clean
     objects: Tensor  # (B, S, T, h, w) how much of each latent the object covers
+    looks: Tensor | None  # (B, S, 4) classes of the object's look
     noise: Tensor  # like latents
     t: Tensor  # (B, S) noise level; 1: clean history, without loss
     captions: Tensor  # (B, S, N) word ids
@@ -58,6 +59,7 @@ class Batches:
         return Batch(
             latents=drawn.latents,
             objects=drawn.objects,
+            looks=drawn.looks,
             noise=torch.randn(drawn.latents.shape, generator=generator),
             t=t,
             captions=self._word_ids(captions).unflatten(0, t.shape),

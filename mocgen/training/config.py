@@ -63,6 +63,7 @@ class DiTTraining:
     noise_uniform: float = 0.1  # share of noise levels drawn uniformly instead
     caption_dropout: float = 0.1
     object_weight: float = 4.0  # of latents that the object covers, in the loss
+    look_weight: float = 0.0  # of the loss of classifiers that tell the look from hidden states
     frames: int = 2  # of each shot that enter the loss: neighbouring frames tell much the same
     named_in_caption: float = 0.35  # of the scenes, the look of the hero is in the first caption
     named_in_prompt: float = 0.15  # or in the global prompt, else nowhere: it can only be seen

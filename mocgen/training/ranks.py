@@ -34,7 +34,10 @@ class Ranks:
         """Replace gradients by their mean over all processes; returns the mean loss."""
         if self.count == 1:
             return loss
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        learning = [p for p in parameters if p.requires_grad]
+        for p in learning:  # what one process had no use for another may have
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        gradients = [p.grad for p in learning if p.grad is not None]
         flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([loss])])
         torch.distributed.all_reduce(flat)
         flat /= self.count

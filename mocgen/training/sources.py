@@ -15,6 +15,7 @@ from mocgen.errors import TrainingError
 from .compose import Composed, compose, latents_of, objects_of
 from .config import DiTTraining, Stage
 from .data import ClipPool
+from .looks import look_labels
 from .world import Naming, full_caption
 
 NAMED_AT_FIRST_SIGHT = 0.8  # of the scenes without clean history name the look of the hero at its beginning
@@ -26,6 +27,7 @@ class Drawn:
 
     latents: Tensor  # (B, S, T, C, h, w)
     objects: Tensor  # (B, S, T, h, w) how much of each latent the object covers
+    looks: Tensor | None  # (B, S, 4) classes of shape, pattern and colours, where they are known
     captions: tuple[tuple[str, ...], ...]  # B of S
     prompts: tuple[str, ...]  # B: all empty, or none
 
@@ -45,6 +47,7 @@ class WorldSource:
 
     def __init__(self, pool: ClipPool, training: DiTTraining) -> None:
         self.pool, self.training = pool, training
+        self._labels = torch.tensor([look_labels(shots[0].look) for shots in pool.shots])  # (looks, 4)
 
     def single_shots(self, count: int, rng: np.random.Generator) -> Drawn:
         """Shots of the pool under newly written captions."""
@@ -76,6 +79,7 @@ class WorldSource:
         return Drawn(
             latents=latents_of(self.pool, scenes),
             objects=objects_of(self.pool, scenes),
+            looks=self._labels[torch.tensor([[cast for cast, _ in scene.clips] for scene in scenes])],
             captions=tuple(scene.captions for scene in scenes),
             prompts=tuple(scene.prompt for scene in scenes),
         )
@@ -123,6 +127,7 @@ class ClipSource:
         return Drawn(
             latents=latents,
             objects=torch.zeros_like(latents[:, :, :, 0]),
+            looks=None,
             captions=tuple(self.clips[c].captions[s : s + shots] for c, s in starts),
             prompts=tuple(self.clips[c].prompt if prompted else "" for c, _ in starts),
         )

@@ -18,7 +18,7 @@ from mocgen.training.batches import Batch, Batches
 from mocgen.training.config import DiTTraining, Stage
 from mocgen.training.curve import LossTable, plot_loss, running_mean
 from mocgen.training.data import ClipPool
-from mocgen.training.dit import backward, flow_loss
+from mocgen.training.dit import Pupil, backward, flow_loss
 from mocgen.training.ranks import Ranks
 from mocgen.training.sources import WorldSource
 from mocgen.training.world import STOP_WORDS, WORDS, sample_cast
@@ -47,19 +47,19 @@ def gradient(model: MoCDiT) -> torch.Tensor:
     return weight.clone()
 
 
-def one_step(model: MoCDiT, batches: Batches, accumulate: int, number: int) -> tuple[float, torch.Tensor]:
+def one_step(pupil: Pupil, batches: Batches, accumulate: int, number: int) -> tuple[float, torch.Tensor]:
     """Loss and gradient of the step of one process."""
-    model.zero_grad()
+    pupil.zero_grad()
     training = replace(TRAINING, stages=(replace(STAGE, accumulate=accumulate),))
-    loss = backward(model, batches, training, seed=5, step=3, ranks=Ranks(number=number, count=2))
-    return loss, gradient(model)
+    loss = backward(pupil, batches, training, seed=5, step=3, ranks=Ranks(number=number, count=2))
+    return loss, gradient(pupil.dit)
 
 
 def test_accumulated_gradients_are_the_mean_of_those_of_as_many_processes(batches):
     torch.manual_seed(0)
-    model = MoCDiT(MODEL)
-    loss, together = one_step(model, batches, 2, 0)
-    losses, gradients = zip(*(one_step(model, batches, 1, number) for number in (0, 1)), strict=True)
+    pupil = Pupil(MoCDiT(MODEL))
+    loss, together = one_step(pupil, batches, 2, 0)
+    losses, gradients = zip(*(one_step(pupil, batches, 1, number) for number in (0, 1)), strict=True)
     assert loss == pytest.approx(np.mean(losses), rel=1e-5)
     torch.testing.assert_close(together, (gradients[0] + gradients[1]) / 2, rtol=1e-2, atol=1e-4)
     assert not torch.allclose(gradients[0], gradients[1], rtol=1e-1)
@@ -67,7 +67,7 @@ def test_accumulated_gradients_are_the_mean_of_those_of_as_many_processes(batche
 
 def loss_of(batch: Batch, model: MoCDiT, weight: float) -> float:
     with torch.no_grad():
-        return flow_loss(model, batch, STAGE, torch.Generator(), object_weight=weight).item()
+        return flow_loss(model, batch, STAGE, torch.Generator(), object_weight=weight)[0].item()
 
 
 def test_errors_on_the_object_weigh_more(batches):

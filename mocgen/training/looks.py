@@ -3,7 +3,7 @@
 In the squared error of pictures colour outweighs shape and pattern by far. A small classifier makes them
 count alike: of clean shots in the middle of the network, so that a look can be retrieved from any token
 that shows it, and of noisy shots behind the retrieval, so that it is. Aligning hidden states of a diffusion
-transformer with what they depict follows Yu et al., arXiv 2410.06940. The classifier is not part of the model.
+transformer with what they depict follows Yu et al., arXiv 2410.06940. The model is saved without it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mocgen.model.dit import MoCDiT
 from .world import COLORS, PATTERNS, SHAPES, Look
 
 CLASSES = (len(SHAPES), len(PATTERNS), len(COLORS), len(COLORS) + 1)  # the second colour may be none
+SCALE = 4.0  # of the logits: makes AdamW's steps of the classifiers as much larger
 COVERED = 0.3  # of a token's area, from which on it shows the object
 
 
@@ -74,7 +75,7 @@ class LookTeacher(nn.Module):
             return torch.zeros(())
         normed = F.rms_norm(hidden[covered].float(), hidden.shape[-1:])  # (N, W)
         wanted = labels[:, :, None].expand(*covered.shape, -1)[covered]  # (N, 4)
-        logits: Sequence[Tensor] = head(normed).split(CLASSES, dim=-1)
+        logits: Sequence[Tensor] = (SCALE * head(normed)).split(CLASSES, dim=-1)
         losses = [F.cross_entropy(part.float(), wanted[:, i]) for i, part in enumerate(logits)]
         return torch.stack(losses).sum()
 

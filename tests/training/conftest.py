@@ -58,6 +58,7 @@ drop_in = 1.0
 
 [training]
 shot_span = 4
+look_weight = 0.1
 """
 
 

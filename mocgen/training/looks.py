@@ -32,14 +32,16 @@ def look_labels(look: Look) -> tuple[int, int, int, int]:
 
 
 class LookTeacher(nn.Module):
-    """Linear classifiers over hidden states of the DiT."""
+    """Two linear classifiers over hidden states of the DiT, each for two layers."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
         self.clean = nn.Linear(config.width, sum(CLASSES))
         self.noisy = nn.Linear(config.width, sum(CLASSES))
-        self.clean_layer, self.noisy_layer = max(0, config.depth // 2 - 1), max(0, config.depth - 2)
+        depth = config.depth
+        self.clean_layers = sorted({max(0, depth // 2 - 1), max(0, depth - 3)})
+        self.noisy_layers = sorted({max(0, depth - 2), depth - 1})
         self._seen: dict[int, Tensor] = {}
 
     def watch(self, model: MoCDiT) -> list[torch.utils.hooks.RemovableHandle]:
@@ -48,7 +50,7 @@ class LookTeacher(nn.Module):
             model.blocks[layer].register_forward_hook(
                 lambda block, inputs, output, layer=layer: self._seen.__setitem__(layer, output)
             )
-            for layer in {self.clean_layer, self.noisy_layer}
+            for layer in {*self.clean_layers, *self.noisy_layers}
         ]
 
     def loss(self, scene: PackedScene, objects: Tensor, labels: Tensor, clean: int) -> Tensor:
@@ -59,14 +61,15 @@ class LookTeacher(nn.Module):
         covered = self._token_coverage(objects) > COVERED  # (B, S, tokens)
         video = scene.video[len(scene.video) - labels.shape[1] :]
         parts = (
-            (self.clean, self.clean_layer, range(clean)),
-            (self.noisy, self.noisy_layer, range(clean, labels.shape[1])),
+            (self.clean, self.clean_layers, range(clean)),
+            (self.noisy, self.noisy_layers, range(clean, labels.shape[1])),
         )
         total = torch.zeros(())
-        for head, layer, shots in parts:
-            if len(shots):
+        for head, layers, shots in parts:
+            for layer in layers if shots else ():
                 hidden = torch.stack([self._seen[layer][:, video[s]] for s in shots], dim=1)  # (B, s, n, W)
-                total = total + self._entropy(head, hidden, covered[:, list(shots)], labels[:, list(shots)])
+                entropy = self._entropy(head, hidden, covered[:, list(shots)], labels[:, list(shots)])
+                total = total + entropy / len(layers)
         self._seen.clear()
         return total
 

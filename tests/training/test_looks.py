@@ -56,11 +56,15 @@ def test_only_tokens_of_the_object_are_asked(taught):
     hidden = {layer: x.detach().clone() for layer, x in teacher._seen.items()}
     loss = teacher.loss(scene, objects(covered=True), labels, clean=1)
     wanted = 0.0
-    for head, layer, shot in ((teacher.clean, 0, 0), (teacher.noisy, 0, 1)):
+    for head, layer, shot, share in (
+        (teacher.clean, 0, 0, 1),
+        (teacher.noisy, 0, 1, 0.5),
+        (teacher.noisy, 1, 1, 0.5),
+    ):
         token = scene.video[shot].start + 4  # four tokens in a group
         state = F.rms_norm(hidden[layer][:, token], (32,))
         parts = (4.0 * head(state)).split(CLASSES, dim=-1)
-        wanted += sum(F.cross_entropy(part, labels[:, 0, i]) for i, part in enumerate(parts))
+        wanted += share * sum(F.cross_entropy(part, labels[:, 0, i]) for i, part in enumerate(parts))
     torch.testing.assert_close(loss, torch.as_tensor(wanted), rtol=1e-4, atol=1e-4)
     _, scene = model.run(shots, prompt=None, routing=Routing())
     assert teacher.loss(scene, objects(covered=False), labels, clean=1).item() == 0

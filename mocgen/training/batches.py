@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -48,6 +48,8 @@ class Batches:
     def draw(self, stage: Stage, generator: torch.Generator) -> Batch:
         """A batch of `stage.batch` scenes of `stage.shots` shots."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        if stage.shots > 1 and rng.random() < stage.singles:
+            stage = replace(stage, batch=stage.batch * stage.shots, shots=1)
         clean = 0
         if stage.shots > 1 and rng.random() >= ALL_NOISY_SHARE:
             clean = int(rng.integers(1, stage.shots))

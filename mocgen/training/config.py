@@ -48,6 +48,7 @@ class Stage:
     batch: int  # scenes
     accumulate: int = 1  # batches whose gradients are averaged in a step
     shots: int  # per scene; 1: single shots with full captions
+    singles: float = 0.0  # share of its batches that hold as many single shots instead
     distractors: float = 0.5  # largest share of the shots between first and last that show something else
     top_k: int = 64
     drop_off: float = 0.0

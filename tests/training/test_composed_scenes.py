@@ -130,3 +130,12 @@ def test_the_memory_gap_is_that_of_a_model_that_only_looks_back():
     probe = MemoryProbe(pool, VOCABULARY)
     assert probe.measure(Parrot(MODEL), top_k=1) == pytest.approx(1.0, abs=1e-3)  # words help it no more
     assert abs(probe.measure(MoCDiT(MODEL), top_k=1)) < 1e-3  # a new model predicts zeros
+
+
+def test_a_share_of_the_batches_holds_single_shots(pool):
+    stage = Stage(steps=1, batch=3, shots=4, singles=0.5)
+    shapes = [
+        tuple(batches(pool).draw(stage, torch.Generator().manual_seed(seed)).t.shape) for seed in range(40)
+    ]
+    assert set(shapes) == {(3, 4), (12, 1)}
+    assert 10 < shapes.count((12, 1)) < 30

@@ -109,7 +109,11 @@ def remember(
     device = next(model.parameters()).device
     shots = [
         NoisyShot(
-            index=plan.index, caption=plan.caption, latents=x.to(device), t=torch.ones(1, device=device)
+            index=plan.index,
+            caption=plan.caption,
+            latents=x.to(device),
+            t=torch.ones(1, device=device),
+            wanted=(),  # only keys and values
         )
         for plan, x in zip(plans, latents, strict=True)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ EXAMPLES = """
 Examples:
   mocgen train recipe.toml --out run
   mocgen train recipe.toml --out run --resume
+  mocgen train recipe.toml --out run --data clips --init embedded
+  torchrun --nproc-per-node 2 -m mocgen train recipe.toml --out run
 Then: mocgen generate "..." --model run/model
 """
 
@@ -26,27 +29,49 @@ Config = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to tra
 Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoints, losses and samples.")
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="What to learn from: world (default), or a folder of clips with a captions.jsonl.",
+        show_default=False,
+    ),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Go on from a model: embedded, a folder, or a Hub repository."),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", metavar="", help="Go on with the run in DIR where it stopped.")
 ]
 
 
 def train(
-    config: Config, out: Out, resume: Resume = False, quiet: Quiet = False, debug: Debug = False
+    config: Config,
+    out: Out,
+    data: Data = None,
+    init: Init = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Train a model: codec, encoded scenes, then the diffusion transformer; stop and resume at any time."""
     with _show_training(quiet=quiet) as on_progress:
         from mocgen.training.run import train as run
 
-        model = run(config, out, resume=resume, on_progress=on_progress)
-    typer.echo(str(model))
+        model = run(config, out, source=data, init=init, resume=resume, on_progress=on_progress)
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts the command several times
+        typer.echo(str(model))
 
 
 @contextmanager
 def _show_training(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """One bar per part of the run on a terminal; nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    """One bar per part of the run on a terminal; only notes elsewhere."""
+    if quiet:
         yield lambda progress: None
+        return
+    if not sys.stderr.isatty():
+        yield _print_note
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -63,9 +88,17 @@ def _show_training(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         parts = {}
 
         def show(progress: Progress) -> None:
+            if progress.note:
+                bars.console.print(f"mocgen: note: {progress.note}", markup=False, highlight=False)
+                return
             if progress.part not in parts:
                 parts[progress.part] = bars.add_task(progress.part, loss="")
             loss = "" if progress.loss is None else f"loss {progress.loss:.4f}"
             bars.update(parts[progress.part], completed=progress.done, total=progress.total, loss=loss)
 
         yield show
+
+
+def _print_note(progress: Progress) -> None:
+    if progress.note:
+        print(f"mocgen: note: {progress.note}", file=sys.stderr)

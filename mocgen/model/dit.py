@@ -25,6 +25,7 @@ class NoisyShot:
     caption: Tensor  # (B, N) word ids, padded with 0
     latents: Tensor  # (B, T, C, h, w) at noise level t
     t: Tensor  # (B,) noise level: 0 is noise, 1 is clean
+    wanted: tuple[int, ...] | None = None  # frames to predict (None: all); the others save time
 
 
 class MoCDiT(nn.Module):
@@ -61,7 +62,7 @@ class MoCDiT(nn.Module):
         recorder: Recorder | None = None,
         generator: torch.Generator | None = None,
     ) -> list[Tensor]:
-        """Predicted clean latents of each shot, (B, T, C, h, w) each.
+        """Predicted clean latents of each shot, (B, T, C, h, w) each; T counts the wanted frames.
 
         prompt: (B, P) word ids of the global prompt, given with the scene's first shots only: later
         ones find it in the memory. With a memory B is 1, and `memory.commit` of the returned pack is
@@ -102,8 +103,10 @@ class MoCDiT(nn.Module):
         for number, shot in enumerate(shots, start=len(scene.video) - len(shots)):
             tokens = F.rms_norm(x[:, scene.video[number]], x.shape[-1:])
             tokens = tokens * (1 + scale[:, number, None]) + shift[:, number, None]
-            predicted = self._unpatch(self.patch_out(tokens))
-            outputs.append(self.refine(shot.latents.to(predicted.dtype), predicted, condition[:, number]))
+            predicted, noisy = self._unpatch(self.patch_out(tokens)), shot.latents
+            if shot.wanted is not None:
+                predicted, noisy = predicted[:, list(shot.wanted)], noisy[:, list(shot.wanted)]
+            outputs.append(self.refine(noisy.to(predicted.dtype), predicted, condition[:, number]))
         return outputs, scene
 
     def pack(self, shots: Sequence[NoisyShot], prompt: Tensor | None) -> PackedScene:

@@ -2,80 +2,88 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mocgen.model.config import DiTConfig
-from mocgen.text.vocabulary import Vocabulary, pad
+from mocgen.text.vocabulary import Vocabulary
 
+from .compose import word_ids
 from .config import DiTTraining, Stage
-from .data import ScenePool
+from .sources import Source
 
 CLEAN = 1.0
-PROMPTED_SHARE = 0.3  # of the batches with several shots have global prompts
+ALL_NOISY_SHARE = 0.2  # of the batches with several shots have no clean history
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """S shots of B scenes. All tensors on the CPU."""
+    """S shots of B scenes: clean ones first, then noisy ones. All tensors on the CPU."""
 
     latents: Tensor  # (B, S, T, C, h, w) clean
+    objects: Tensor  # (B, S, T, h, w) how much of each latent the object covers
+    looks: Tensor | None  # (B, S, 4) classes of the object's look
     noise: Tensor  # like latents
     t: Tensor  # (B, S) noise level; 1: clean history, without loss
     captions: Tensor  # (B, S, N) word ids
     prompt: Tensor | None  # (B, P) word ids of the global prompt
     shots: tuple[int, ...]  # (S,) shot positions
+    clean: int  # how many shots are clean history
+    frames: tuple[int, ...]  # of each noisy shot that enter the loss
 
 
 class Batches:
-    """Draws batches; each is a function of the pool and a generator alone."""
+    """Draws batches; each is a function of the source and a generator alone."""
 
     def __init__(
-        self, pool: ScenePool, vocabulary: Vocabulary, model: DiTConfig, training: DiTTraining
+        self, source: Source, vocabulary: Vocabulary, model: DiTConfig, training: DiTTraining
     ) -> None:
-        self.pool, self.vocabulary, self.model, self.training = pool, vocabulary, model, training
-        prompted = torch.tensor([bool(text.prompt) for text in pool.texts])
-        self._with_prompt = prompted.nonzero().flatten()
-        self._without_prompt = (~prompted).nonzero().flatten()
+        self.source, self.vocabulary, self.model, self.training = source, vocabulary, model, training
 
     def draw(self, stage: Stage, generator: torch.Generator) -> Batch:
         """A batch of `stage.batch` scenes of `stage.shots` shots."""
-        if stage.shots == 1:
-            return self._single_shots(stage.batch, generator)
-        prompted = bool(torch.rand((), generator=generator) < PROMPTED_SHARE)
-        rows = self._with_prompt if prompted else self._without_prompt
-        if len(rows) == 0:  # a small pool
-            prompted = not prompted
-            rows = self._with_prompt if prompted else self._without_prompt
-        scenes = rows[torch.randint(len(rows), (stage.batch,), generator=generator)]
-        texts = [self.pool.texts[i] for i in scenes.tolist()]
-        captions = [caption for text in texts for caption in text.captions[: stage.shots]]
-        latents = self.pool.latents[scenes, : stage.shots].float()
-        ids = self._ids(captions, generator).unflatten(0, (stage.batch, stage.shots))
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        if stage.shots > 1 and rng.random() < stage.singles:
+            stage = replace(stage, batch=stage.batch * stage.shots, shots=1)
+        clean = 0
+        if stage.shots > 1 and rng.random() >= ALL_NOISY_SHARE:
+            clean = int(rng.integers(1, stage.shots))
+        source = self.source
+        drawn = source.scenes(stage, clean, rng) if stage.shots > 1 else source.single_shots(stage.batch, rng)
+        captions = [text for line in drawn.captions for text in self._kept(line, clean, rng)]
+        t = self._levels(stage.batch * stage.shots, generator).view(stage.batch, stage.shots)
+        t[:, :clean] = CLEAN
         return Batch(
-            latents=latents,
-            noise=torch.randn(latents.shape, generator=generator),
-            t=self._scene_levels(stage, generator),
-            captions=ids,
-            prompt=self._ids([text.prompt for text in texts], generator) if prompted else None,
+            latents=drawn.latents,
+            objects=drawn.objects,
+            looks=drawn.looks,
+            noise=torch.randn(drawn.latents.shape, generator=generator),
+            t=t,
+            captions=self._word_ids(captions).unflatten(0, t.shape),
+            prompt=self._word_ids(drawn.prompts) if drawn.prompts[0] else None,
             shots=self._shot_positions(stage.shots, generator),
+            clean=clean,
+            frames=self._frames(drawn.latents.shape[2], rng),
         )
 
-    def _single_shots(self, count: int, generator: torch.Generator) -> Batch:
-        scenes, shots = self.pool.latents.shape[:2]
-        picks = torch.randint(scenes * shots, (count,), generator=generator).tolist()
-        captions = [self.pool.texts[i // shots].full_captions[i % shots] for i in picks]
-        latents = torch.stack([self.pool.latents[i // shots, i % shots] for i in picks]).float()[:, None]
-        return Batch(
-            latents=latents,
-            noise=torch.randn(latents.shape, generator=generator),
-            t=self._levels(count, generator)[:, None],
-            captions=self._ids(captions, generator)[:, None],
-            prompt=None,
-            shots=self._shot_positions(1, generator),
-        )
+    def _kept(self, captions: Sequence[str], clean: int, rng: np.random.Generator) -> list[str]:
+        """The captions of a scene, some of them dropped."""
+        silent = clean if rng.random() < self.training.silent_history else 0
+        return [
+            "" if number < silent or rng.random() < self.training.caption_dropout else caption
+            for number, caption in enumerate(captions)
+        ]
+
+    def _frames(self, count: int, rng: np.random.Generator) -> tuple[int, ...]:
+        """Some frames of a shot, one in each of as many equal parts."""
+        wanted = self.training.frames
+        edges = [count * part // wanted for part in range(wanted + 1)]
+        return tuple(int(rng.integers(start, end)) for start, end in pairwise(edges))
 
     def _levels(self, count: int, generator: torch.Generator) -> Tensor:  # (count,)
         normal = torch.sigmoid(self.training.noise_mean + torch.randn(count, generator=generator))
@@ -83,16 +91,6 @@ class Batches:
         return torch.where(
             torch.rand(count, generator=generator) < self.training.noise_uniform, uniform, normal
         )
-
-    def _scene_levels(self, stage: Stage, generator: torch.Generator) -> Tensor:
-        """A clean prefix, then independent levels, some of them clean; one shot at least is noisy."""
-        shape = (stage.batch, stage.shots)
-        levels = self._levels(stage.batch * stage.shots, generator).view(shape)
-        prefix = torch.randint(stage.shots, (stage.batch, 1), generator=generator)
-        order = torch.arange(stage.shots)
-        clean = torch.rand(shape, generator=generator) < self.training.clean_share
-        clean = (clean & (order != prefix)) | (order < prefix)
-        return torch.where(clean, torch.full_like(levels, CLEAN), levels)
 
     def _shot_positions(self, shots: int, generator: torch.Generator) -> tuple[int, ...]:
         """Increasing positions: neighbours in half of the batches, otherwise spread over a long span."""
@@ -102,14 +100,5 @@ class Batches:
             return tuple(range(first, first + shots))
         return tuple(torch.randperm(span, generator=generator)[:shots].sort().values.tolist())
 
-    def _ids(self, captions: list[str], generator: torch.Generator) -> Tensor:
-        """Word ids (n, N) of captions, some of them dropped, padded alike."""
-        kept = torch.rand(len(captions), generator=generator) >= self.training.caption_dropout
-        rows = [
-            self.vocabulary.padded(
-                caption if keep else "", multiple=self.model.caption_multiple, limit=self.model.caption_limit
-            )
-            for caption, keep in zip(captions, kept.tolist(), strict=True)
-        ]
-        longest = max(len(row) for row in rows)
-        return torch.tensor([pad(row, longest) for row in rows])
+    def _word_ids(self, captions: Sequence[str]) -> Tensor:  # (n, N)
+        return word_ids(captions, self.vocabulary, self.model)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mocgen.codec.embedded import CodecConfig
 from mocgen.errors import TrainingError
@@ -18,12 +19,12 @@ from .optim import OptimConfig
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The pool of rendered scenes that a run learns from."""
+    """The pool of rendered shots that scenes are put together from."""
 
-    scenes: int = 8000
-    shots: int = 4  # per scene
+    looks: int = 2400  # drawn looks of objects; some come more than once
+    clips: int = 6  # shots of each
     frames: int = 8  # per shot
-    codec_scenes: int = 2000  # of them, those that the codec learns from
+    codec_looks: int = 1400  # of them, those that the codec learns from
     workers: int = 2
 
 
@@ -45,7 +46,10 @@ class Stage:
 
     steps: int
     batch: int  # scenes
+    accumulate: int = 1  # batches whose gradients are averaged in a step
     shots: int  # per scene; 1: single shots with full captions
+    singles: float = 0.0  # share of its batches that hold as many single shots instead
+    distractors: float = 0.5  # largest share of the shots between first and last that show something else
     top_k: int = 64
     drop_off: float = 0.0
     drop_in: float = 0.0
@@ -59,7 +63,12 @@ class DiTTraining:
     noise_mean: float = -0.9  # t = sigmoid(N(mean, 1)); lower is noisier
     noise_uniform: float = 0.1  # share of noise levels drawn uniformly instead
     caption_dropout: float = 0.1
-    clean_share: float = 0.4  # of the shots behind the clean prefix of a multi-shot scene
+    object_weight: float = 4.0  # of latents that the object covers, in the loss
+    look_weight: float = 0.0  # of the loss of classifiers that tell the look from hidden states
+    frames: int = 2  # of each shot that enter the loss: neighbouring frames tell much the same
+    named_in_caption: float = 0.35  # of the scenes, the look of the hero is in the first caption
+    named_in_prompt: float = 0.15  # or in the global prompt, else nowhere: it can only be seen
+    silent_history: float = 0.15  # of the scenes have no captions in their clean prefix, like filmed clips
     shot_span: int = 48  # shot positions are drawn from a span this long, so that far gaps are known
     optim: OptimConfig = field(default_factory=OptimConfig)
 
@@ -73,6 +82,10 @@ class TrainConfig:
     """Everything that determines a run."""
 
     seed: int = 0
+    source: str = "world"  # what to learn from: the synthetic world, or a folder of clips with captions.jsonl
+    bad_clips: Literal["skip", "refuse"] = "skip"  # what to do with clips that are of no use
+    init: str = ""  # model to start from: "embedded", a folder or a Hub repository; empty: from nothing
+    only_attention: bool = False  # leave everything but the attention layers as it is
     data: DataConfig = field(default_factory=DataConfig)
     codec: CodecConfig = field(default_factory=CodecConfig)
     model: DiTConfig = field(default_factory=DiTConfig)
@@ -80,6 +93,7 @@ class TrainConfig:
     training: DiTTraining
     save_every: int = 200  # steps between resumable checkpoints
     sample_every: int = 500  # steps between sample sheets
+    probe_every: int = 100  # steps between looks at the memory gap
     threads: int = 2
 
     def model_for(self, vocabulary: int) -> DiTConfig:
@@ -92,20 +106,38 @@ class TrainConfig:
         )
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Read a TOML file; raises TrainingError naming the file, the key and what is wrong."""
+def read_config_text(path: Path, *, source: str | None = None, init: str | None = None) -> str:
+    """The text of a TOML file, with `source` and `init` as if they stood in it.
+
+    Raises TrainingError if there is no such file, or one of them stands in it too.
+    """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
     except FileNotFoundError:
         raise TrainingError(f"no such training configuration: {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"{path} cannot be read as TOML: {error}") from None
+    added = {name: value for name, value in (("source", source), ("init", init)) if value is not None}
+    twice = sorted(set(added) & set(table))
+    if twice:
+        raise TrainingError(f"{twice[0]} is given on the command line and in {path}: remove one of them")
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in added.items()) + text
+
+
+def parse_config(text: str, path: Path) -> TrainConfig:
+    """The configuration that a text from `path` holds; raises TrainingError naming key and what is wrong."""
     try:
-        config = _build(TrainConfig, table, "")
+        config = _build(TrainConfig, tomllib.loads(text), "")
         _check(config)
         return config
     except (TypeError, ValueError) as error:
         raise TrainingError(f"{path}: {error}") from None
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML file; raises TrainingError naming the file, the key and what is wrong."""
+    return parse_config(read_config_text(path), path)
 
 
 MAY_BE_ZERO = ("seed", "decoder_steps", "warmup")
@@ -118,8 +150,9 @@ def _check(config: TrainConfig) -> None:
         raise ValueError("training.stages must hold one stage at least")
     shots = max(stage.shots for stage in stages)
     limits = (
-        ("training.stages.shots", shots, "data.shots", data.shots),
-        ("data.codec_scenes", data.codec_scenes, "data.scenes", data.scenes),
+        ("2 (shots of a look, to remember one by the other)", 2, "data.clips", data.clips),
+        ("data.codec_looks", data.codec_looks, "data.looks", data.looks),
+        ("training.frames", config.training.frames, "data.frames", data.frames),
         ("training.stages.shots", shots, "training.shot_span", config.training.shot_span),
         ("3 (frames that the codec takes of a shot)", 3, "data.frames", data.frames),
     )
@@ -154,6 +187,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise ValueError(f"{name} must hold {len(kinds)} entries, not {len(value)}")
         return tuple(_build(k, item, where) for k, item in zip(kinds, value, strict=True))
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"{where.rstrip('.')} must be one of {', '.join(typing.get_args(kind))}")
+        return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):

@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mocgen.model.attention import Routing
 from mocgen.model.config import DiTConfig
+from mocgen.model.contexts import PackedScene
 from mocgen.model.dit import MoCDiT, NoisyShot
 from mocgen.sampling import add_noise
 
-from .batches import CLEAN, Batch, Batches
+from .batches import Batch, Batches
 from .config import DiTTraining, Stage
+from .looks import LookTeacher
 from .optim import Optimizers
+from .ranks import Ranks
 from .state import averaged, load_state, save_state, step_generator
 
-OnStep = Callable[[int, float, float], None]  # step, loss, norm of the gradient
-OnSample = Callable[[int, MoCDiT], None]  # step, model with averaged weights
+
+class Watcher(Protocol):
+    """Follows the training of a model. Steps count from 1."""
+
+    def step(self, step: int, loss: float, norm: float, model: MoCDiT) -> None:
+        """Hear a step's loss, the norm of its gradient, and the model after it."""
+
+    def wants_sample(self, step: int) -> bool:
+        """Whether `sample` is to be called after this step."""
+
+    def sample(self, step: int, model: MoCDiT) -> None:
+        """Look at a model with averaged weights."""
 
 
-def dit_optimizers(model: MoCDiT, training: DiTTraining) -> Optimizers:
+class Pupil(nn.Module):
+    """The model, and what teaches it beside the pictures."""
+
+    def __init__(self, dit: MoCDiT, *, looks: bool = False) -> None:
+        """looks: whether the hidden states are to tell how objects look."""
+        super().__init__()
+        self.dit = dit
+        self.looks = LookTeacher(dit.config) if looks else None
+        if self.looks is not None:
+            self.looks.watch(dit)
+
+
+def dit_optimizers(pupil: Pupil, training: DiTTraining) -> Optimizers:
     """Muon for the matrices inside blocks, AdamW for embeddings, projections and convolutions."""
     names = [
         name
-        for name, parameter in model.named_parameters()
-        if name.startswith("blocks.") and parameter.ndim == 2 and "modulation" not in name
+        for name, parameter in pupil.named_parameters()
+        if name.startswith("dit.blocks.") and parameter.ndim == 2 and "modulation" not in name
     ]
-    return Optimizers(model, names, training.optim)
+    return Optimizers(pupil, names, training.optim)
+
+
+def freeze_all_but_attention(model: MoCDiT) -> None:
+    """Let only the attention layers learn."""
+    model.requires_grad_(False)
+    for block in model.blocks:
+        block.attention.requires_grad_(True)
 
 
 def stage_at(training: DiTTraining, step: int) -> Stage:
@@ -41,10 +73,23 @@ def stage_at(training: DiTTraining, step: int) -> Stage:
     return training.stages[-1]
 
 
-def flow_loss(model: MoCDiT, batch: Batch, stage: Stage, generator: torch.Generator) -> Tensor:
+def step_loss(
+    pupil: Pupil, batch: Batch, stage: Stage, generator: torch.Generator, training: DiTTraining
+) -> Tensor:
+    """The flow loss, and the weighted one of the looks where they are known."""
+    loss, scene = flow_loss(pupil.dit, batch, stage, generator, object_weight=training.object_weight)
+    if batch.looks is None or pupil.looks is None:
+        return loss
+    return loss + training.look_weight * pupil.looks.loss(scene, batch.objects, batch.looks, batch.clean)
+
+
+def flow_loss(
+    model: MoCDiT, batch: Batch, stage: Stage, generator: torch.Generator, *, object_weight: float = 1.0
+) -> tuple[Tensor, PackedScene]:
     """Squared error of the predicted clean latents, weighted by 1 / ((1 − t)² + 0.05), noisy shots only.
 
-    The weight makes it the error of the velocity (x − x_t) / (1 − t), bounded where t is near 1.
+    The weight makes it the error of the velocity (x − x_t) / (1 − t), bounded where t is near 1. Latents
+    of the object count `object_weight` times as much as those of the background. Also returns the layout.
     """
     shots = [
         NoisyShot(
@@ -52,55 +97,82 @@ def flow_loss(model: MoCDiT, batch: Batch, stage: Stage, generator: torch.Genera
             caption=batch.captions[:, s],
             latents=add_noise(batch.latents[:, s], batch.noise[:, s], batch.t[:, s]),
             t=batch.t[:, s],
+            wanted=batch.frames if s >= batch.clean else (),
         )
         for s, position in enumerate(batch.shots)
     ]
     routing = Routing(top_k=stage.top_k, drop_off=stage.drop_off, drop_in=stage.drop_in)
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = model(shots, prompt=batch.prompt, routing=routing, generator=generator)
-    predicted = torch.stack(outputs, dim=1).float()  # (B, S, T, C, h, w)
-    error = (predicted - batch.latents).square().flatten(2).mean(-1)  # (B, S)
-    weight = (batch.t < CLEAN) / ((1 - batch.t).square() + 0.05)
-    return (error * weight).sum() / (batch.t < CLEAN).sum()
+        outputs, scene = model.run(shots, prompt=batch.prompt, routing=routing, generator=generator)
+    predicted = torch.stack(outputs[batch.clean :], dim=1).float()  # (B, noisy shots, frames, C, h, w)
+    target = batch.latents[:, batch.clean :, list(batch.frames)]
+    objects = batch.objects[:, batch.clean :, list(batch.frames), None]  # (B, noisy shots, frames, 1, h, w)
+    weight = 1 + (object_weight - 1) * objects
+    error = ((predicted - target).square() * weight).flatten(2).mean(-1) / weight.mean()
+    return (error / ((1 - batch.t[:, batch.clean :]).square() + 0.05)).mean(), scene
+
+
+def backward(
+    pupil: Pupil, batches: Batches, training: DiTTraining, *, seed: int, step: int, ranks: Ranks
+) -> float:
+    """Add the gradients of this process's batches of one step, averaged, and return their mean loss."""
+    stage, total = stage_at(training, step), 0.0
+    for number in range(stage.accumulate):
+        generator = step_generator(seed, step, ranks.number * stage.accumulate + number)
+        batch = batches.draw(stage, generator)
+        loss = step_loss(pupil, batch, stage, generator, training)
+        (loss / stage.accumulate).backward()
+        total += loss.item() / stage.accumulate
+    return total
 
 
 def train_dit(
     config: DiTConfig,
     training: DiTTraining,
+    start: MoCDiT | None,
     batches: Batches,
     *,
     seed: int,
+    ranks: Ranks,
     state: Path,
     save_every: int,
-    sample_every: int,
-    on_step: OnStep,
-    on_sample: OnSample,
+    only_attention: bool,
+    watcher: Watcher | None,
 ) -> MoCDiT:
-    """Train a DiT through all stages and return it with averaged weights.
+    """Train a DiT, new or from the weights of `start`, through all stages; returns it with averaged weights.
+
+    Of several processes the one with a `watcher` saves the state.
 
     Goes on from `state` if that file exists, with the same result as an uninterrupted run.
     """
     torch.manual_seed(seed)
     model = MoCDiT(config).train()
-    optimizers = dit_optimizers(model, training)
-    start = load_state(state, model, optimizers) if state.exists() else 0
-    for step in range(start, training.steps):
-        stage = stage_at(training, step)
-        generator = step_generator(seed, step)
-        loss = flow_loss(model, batches.draw(stage, generator), stage, generator)
-        loss.backward()
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+    if only_attention:
+        freeze_all_but_attention(model)
+    pupil = Pupil(model, looks=training.look_weight > 0)
+    optimizers = dit_optimizers(pupil, training)
+    done = load_state(state, pupil, optimizers) if state.exists() else 0
+    for step in range(done, training.steps):
+        loss = backward(pupil, batches, training, seed=seed, step=step, ranks=ranks)
+        loss = ranks.average_gradients(pupil.parameters(), loss)
         norm = optimizers.step(step, training.steps)
-        on_step(step + 1, loss.item(), norm)
-        last = step + 1 == training.steps
-        if (step + 1) % save_every == 0 or last:
-            save_state(state, model, optimizers, step + 1)
-        if (step + 1) % sample_every == 0 or last:
-            on_sample(step + 1, with_average(model, optimizers))
-    return with_average(model, optimizers)
+        if watcher is None:
+            continue
+        watcher.step(step + 1, loss, norm, model)
+        if (step + 1) % save_every == 0 or step + 1 == training.steps:
+            save_state(state, pupil, optimizers, step + 1)
+        if watcher.wants_sample(step + 1):
+            watcher.sample(step + 1, with_average(pupil, optimizers))
+    return with_average(pupil, optimizers)
 
 
-def with_average(model: MoCDiT, optimizers: Optimizers) -> MoCDiT:
+def with_average(pupil: Pupil, optimizers: Optimizers) -> MoCDiT:
     """A copy of the model with averaged weights, ready to sample."""
-    copy = MoCDiT(model.config)
-    copy.load_state_dict(averaged(model, optimizers))
+    copy = MoCDiT(pupil.dit.config)
+    weights = averaged(pupil, optimizers)
+    copy.load_state_dict(
+        {name.removeprefix("dit."): value for name, value in weights.items() if name.startswith("dit.")}
+    )
     return copy.eval()

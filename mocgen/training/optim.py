@@ -35,7 +35,7 @@ class Optimizers:
     def __init__(self, module: nn.Module, matrices: Iterable[str], config: OptimConfig) -> None:
         """matrices: names of the 2-D parameters that Muon updates."""
         self.config = config
-        self._parameters = dict(module.named_parameters())
+        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         names = set(matrices)
         muon = [p for name, p in self._parameters.items() if name in names]
         adamw = [p for name, p in self._parameters.items() if name not in names]

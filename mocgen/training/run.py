@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,73 +20,132 @@ from mocgen.text.vocabulary import Vocabulary
 
 from .batches import Batches
 from .codec import train_codec
-from .config import TrainConfig, load_config
-from .data import ScenePool, build_pool, load_pool, render_codec_frames, save_pool
+from .config import TrainConfig, parse_config, read_config_text
+from .curve import LossTable, plot_loss
+from .data import OnCast
 from .dit import stage_at, train_dit
-from .samples import plot_loss, sample_sheet, save_picture
-from .world import STOP_WORDS, WORDS
+from .init import load_start
+from .material import WORLD, ClipMaterial, WorldMaterial
+from .ranks import Ranks, join_ranks
+from .samples import sample_sheet, save_picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a run is doing: `done` of `total` units of `part`, and the latest loss if there is one."""
+    """What a run is doing: `done` of `total` units of `part`, the latest loss, a note for the user."""
 
     part: str
     done: int
     total: int
     loss: float | None = None
+    note: str = ""
 
 
+Material = WorldMaterial | ClipMaterial
 OnProgress = Callable[[Progress], None]
 
 
 def train(
-    config_file: Path, out: Path, *, resume: bool = False, on_progress: OnProgress = lambda p: None
+    config_file: Path,
+    out: Path,
+    *,
+    source: str | None = None,
+    init: str | None = None,
+    resume: bool = False,
+    on_progress: OnProgress = lambda p: None,
 ) -> Path:
     """Carry out the run that a TOML file describes in the folder `out`; returns the checkpoint's folder.
+
+    `source` and `init` are keys of the configuration that may be given here instead.
 
     Raises TrainingError if the configuration is bad, or `out` holds another run or one that is not to
     be resumed.
     """
-    config = load_config(config_file)
-    _prepare(config_file, out, resume)
+    text = read_config_text(config_file, source=source, init=init)
+    config = parse_config(text, config_file)
     torch.set_num_threads(config.threads)
-    codec = _codec(config, out, on_progress)
-    pool = _pool(config, codec, out, on_progress)
-    vocabulary = Vocabulary.of(WORDS, STOP_WORDS)
-    dit = _dit(config, codec, pool, vocabulary, out, on_progress)
-    decoder_steps = config.codec_training.decoder_steps
-    if decoder_steps:
-        codec = _codec_part(codec, "decoder", decoder_steps, config, out, on_progress)
-    defaults = Defaults(frames=config.data.frames, top_k=config.training.stages[-1].top_k)
-    model = NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
-    save_bundle(model, out / "model", training=config_file.read_text(encoding="utf-8"))
+    with join_ranks() as ranks:
+        if ranks.first:
+            _prepare(text, config_file, out, resume)
+        ranks.wait()
+        model = _train(config, out, ranks, on_progress if ranks.first else lambda progress: None)
+        if ranks.first:
+            save_bundle(model, out / "model", training=text)
+        ranks.wait()
     return out / "model"
 
 
-def _prepare(config_file: Path, out: Path, resume: bool) -> None:
+def _train(config: TrainConfig, out: Path, ranks: Ranks, on_progress: OnProgress) -> NativeModel:
+    """Every part of a run; the first process makes what is made once, the others read its files."""
+    start = load_start(config)
+    material = _material(config, start, out, on_progress)
+    if not ranks.first:
+        ranks.wait()
+    codec = start.codec if start else _codec(config, material, out, on_progress)
+    source = material.source(codec, _counter("shots", on_progress))
+    if ranks.first:
+        ranks.wait()
+    vocabulary = start.vocabulary if start else material.vocabulary()
+    model_config = start.dit.config if start else config.model_for(len(vocabulary))
+    watcher = _Watcher(config, material, codec, vocabulary, out, on_progress) if ranks.first else None
+    dit = train_dit(
+        model_config,
+        config.training,
+        start.dit if start else None,
+        Batches(source, vocabulary, model_config, config.training),
+        seed=config.seed,
+        ranks=ranks,
+        state=out / "state.safetensors",
+        save_every=config.save_every,
+        only_attention=config.only_attention,
+        watcher=watcher,
+    )
+    decoder_steps = config.codec_training.decoder_steps
+    if decoder_steps and ranks.first:
+        codec = _codec_part(codec, "decoder", decoder_steps, config, material, out, on_progress)
+    defaults = Defaults(frames=config.data.frames, top_k=config.training.stages[-1].top_k)
+    return NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
+
+
+def _prepare(text: str, config_file: Path, out: Path, resume: bool) -> None:
     kept = out / "config.toml"
     if kept.exists() and not resume:
         raise TrainingError(
             f"{out} already holds a run; add --resume to go on with it, or name another folder"
         )
-    if kept.exists() and kept.read_bytes() != config_file.read_bytes():
+    if kept.exists() and kept.read_bytes() != text.encode():
         raise TrainingError(
             f"{out} was started with another configuration: {kept} differs from {config_file}"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not kept.exists():
-            shutil.copyfile(config_file, kept)
+            kept.write_bytes(text.encode())
     except OSError as error:
         raise TrainingError(f"cannot write to {out}: {error.strerror}") from None
 
 
-def _codec(config: TrainConfig, out: Path, on_progress: OnProgress) -> EmbeddedCodec:
+def _material(config: TrainConfig, start: NativeModel | None, out: Path, on_progress: OnProgress) -> Material:
+    """What the run learns from; bad clips and words that the model does not know are told as notes."""
+
+    def note(text: str) -> None:
+        on_progress(Progress(part="clips", done=0, total=1, note=text))
+
+    if config.source == WORLD:
+        return WorldMaterial(config, out)
+    size = start.codec.config.size if start else config.codec.size
+    material = ClipMaterial(config, size, note)
+    unknown = material.unknown_words(start.vocabulary) if start else []
+    if unknown:
+        note(f"words that the model {config.init!r} does not know and cannot learn: {', '.join(unknown)}")
+    return material
+
+
+def _codec(config: TrainConfig, material: Material, out: Path, on_progress: OnProgress) -> EmbeddedCodec:
     """The codec, trained as far as the DiT needs it."""
     torch.manual_seed(config.seed)
     return _codec_part(
-        EmbeddedCodec(config.codec), "codec", config.codec_training.steps, config, out, on_progress
+        EmbeddedCodec(config.codec), "codec", config.codec_training.steps, config, material, out, on_progress
     )
 
 
@@ -98,6 +154,7 @@ def _codec_part(
     part: Literal["codec", "decoder"],
     steps: int,
     config: TrainConfig,
+    material: Material,
     out: Path,
     on_progress: OnProgress,
 ) -> EmbeddedCodec:
@@ -106,12 +163,7 @@ def _codec_part(
     if path.exists():
         codec.load_state_dict(load_file(path))
         return codec.eval()
-    frames = render_codec_frames(
-        config.data,
-        size=config.codec.size,
-        seed=config.seed,
-        on_scene=lambda done, total: on_progress(Progress(part="frames", done=done, total=total)),
-    )
+    frames = material.codec_frames(codec.config.size, _counter("frames", on_progress))
     table = LossTable(out / f"{part}-loss.csv")
 
     def on_step(step: int, loss: float) -> None:
@@ -135,77 +187,46 @@ def _codec_part(
     return codec
 
 
-def _pool(config: TrainConfig, codec: EmbeddedCodec, out: Path, on_progress: OnProgress) -> ScenePool:
-    path = out / "pool.safetensors"
-    if not path.exists():
-        pool = build_pool(
-            codec,
-            config.data,
-            seed=config.seed,
-            on_scene=lambda done, total: on_progress(Progress(part="scenes", done=done, total=total)),
-        )
-        save_pool(pool, path)
-    return load_pool(path)
+class _Watcher:
+    """Keeps the table of losses, the memory gap, sample sheets and the loss curve of a run."""
 
+    def __init__(
+        self,
+        config: TrainConfig,
+        material: Material,
+        codec: EmbeddedCodec,
+        vocabulary: Vocabulary,
+        out: Path,
+        on_progress: OnProgress,
+    ) -> None:
+        self.config, self.codec, self.vocabulary, self.out = config, codec, vocabulary, out
+        self._on_progress = on_progress
+        self._probe = material.probe(codec, vocabulary)
+        self._table = LossTable(out / "loss.csv")
 
-def _dit(
-    config: TrainConfig,
-    codec: EmbeddedCodec,
-    pool: ScenePool,
-    vocabulary: Vocabulary,
-    out: Path,
-    on_progress: OnProgress,
-) -> MoCDiT:
-    training = config.training
-    table = LossTable(out / "loss.csv")
-    stage_starts = list(accumulate(stage.steps for stage in training.stages))[:-1]
+    def step(self, step: int, loss: float, norm: float, model: MoCDiT) -> None:
+        """Note what a step gave; `model` has the weights after it."""
+        stage, gap = stage_at(self.config.training, step - 1), None
+        if self._probe and stage.shots > 1 and step % self.config.probe_every == 0:
+            gap = self._probe.measure(model, top_k=stage.top_k)
+        self._table.add(step, loss, norm, gap)
+        total = self.config.training.steps
+        self._on_progress(Progress(part="model", done=step, total=total, loss=loss))
 
-    def on_step(step: int, loss: float, norm: float) -> None:
-        table.add(step, loss, norm)
-        on_progress(Progress(part="model", done=step, total=training.steps, loss=loss))
+    def wants_sample(self, step: int) -> bool:
+        """Whether a sample sheet is due after this step."""
+        return step % self.config.sample_every == 0 or step == self.config.training.steps
 
-    def on_sample(step: int, model: MoCDiT) -> None:
+    def sample(self, step: int, model: MoCDiT) -> None:
+        """Draw a sample sheet of a model with averaged weights, and the loss curve."""
+        training = self.config.training
         routing = Routing(top_k=stage_at(training, step - 1).top_k)
-        sheet = sample_sheet(model, codec, vocabulary, frames=config.data.frames, routing=routing)
-        save_picture(sheet, out / "samples" / f"step-{step:06d}.png")
-        plot_loss(table.path, out / "loss.png", stage_starts)
-
-    model_config = config.model_for(len(vocabulary))
-    return train_dit(
-        model_config,
-        training,
-        Batches(pool, vocabulary, model_config, training),
-        seed=config.seed,
-        state=out / "state.safetensors",
-        save_every=config.save_every,
-        sample_every=config.sample_every,
-        on_step=on_step,
-        on_sample=on_sample,
-    )
+        frames = self.config.data.frames
+        sheet = sample_sheet(model, self.codec, self.vocabulary, frames=frames, routing=routing)
+        save_picture(sheet, self.out / "samples" / f"step-{step:06d}.png")
+        starts = list(accumulate(stage.steps for stage in training.stages))[:-1]
+        plot_loss(self._table.path, self.out / "loss.png", starts)
 
 
-class LossTable:
-    """A CSV file of step, loss, gradient norm and seconds; steps that are done again replace old rows."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._start = time.monotonic()
-        self._open = False
-
-    def add(self, step: int, loss: float, norm: float) -> None:
-        """Append one row."""
-        if not self._open:
-            self._truncate(step)
-        with self.path.open("a", newline="") as file:
-            seconds = time.monotonic() - self._start
-            csv.writer(file).writerow((step, f"{loss:.6f}", f"{norm:.4f}", f"{seconds:.2f}"))
-
-    def _truncate(self, step: int) -> None:
-        """Keep only rows before `step`."""
-        rows = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = [row for row in csv.reader(file) if row[0] != "step" and int(row[0]) < step]
-        with self.path.open("w", newline="") as file:
-            csv.writer(file).writerows([("step", "loss", "gradient_norm", "seconds"), *rows])
-        self._open = True
+def _counter(part: str, on_progress: OnProgress) -> OnCast:
+    return lambda done, total: on_progress(Progress(part=part, done=done, total=total))

@@ -1,9 +1,7 @@
-"""Sample sheets and the loss curve: pictures to judge a run by while it goes."""
+"""Sample sheets: pictures to judge a run by while it goes."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -83,24 +81,3 @@ def save_picture(picture: Tensor, path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     imsave(path, picture.numpy())
-
-
-def plot_loss(table: Path, picture: Path, marks: Sequence[int]) -> None:
-    """Draw the loss column of a CSV file over its steps; `marks` are steps where a stage begins."""
-    from matplotlib.figure import Figure
-
-    with table.open() as file:
-        rows = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
-    window = max(1, len(rows) // 100)
-    smooth = [
-        sum(loss for _, loss in rows[max(0, i - window) : i + 1]) / len(rows[max(0, i - window) : i + 1])
-        for i in range(len(rows))
-    ]
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([step for step, _ in rows], [loss for _, loss in rows], color="0.8", linewidth=0.5)
-    axes.plot([step for step, _ in rows], smooth, color="tab:blue")
-    for mark in marks:
-        axes.axvline(mark, color="0.5", linestyle=":")
-    axes.set(xlabel="step", ylabel="loss", ylim=(0, 1.2 * max(smooth[len(smooth) // 20 :])))
-    figure.savefig(picture, dpi=120)

@@ -42,6 +42,6 @@ def averaged(module: nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
     return state
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Randomness of one step, a function of seed and step alone: resuming needs no saved state."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % (2**63))
+def step_generator(seed: int, step: int, batch: int = 0) -> torch.Generator:
+    """Randomness of one batch of a step, a function of these numbers alone: resuming needs no saved state."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step + 500_009 * batch) % (2**63))

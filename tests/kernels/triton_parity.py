@@ -299,7 +299,7 @@ def frames() -> ContextLayout:
 @pytest.mark.usefixtures("no_chunks")
 @pytest.mark.parametrize(
     ("top_k", "top_p", "pieces", "causal"),
-    [(6, 0.3, 1, True), (3, 0.6, 2, False), (99, 0.999, 3, True), (0, 0.5, 1, True), (4, 1.0, 2, True)],
+    [(6, 0.3, 1, True), (3, 0.6, 2, False), (99, 0.999, 3, True), (1, 0.5, 1, True), (4, 1.0, 2, True)],
 )
 def test_top_p_and_sub_descriptors(
     frames: ContextLayout, qkv: Make, top_k: int, top_p: float, pieces: int, causal: bool

@@ -49,6 +49,15 @@ def test_noise_level_is_per_shot(model: MoCDiT, make_shots: MakeShots) -> None:
     assert (one[1] - other[1]).abs().max() > 1e-3
 
 
+def test_only_wanted_frames_are_predicted(model: MoCDiT, make_shots: MakeShots) -> None:
+    shots = make_shots([8, 8], [1.0, 0.4])
+    some = [replace(shots[0], wanted=()), replace(shots[1], wanted=(6, 1))]
+    with torch.inference_mode():
+        whole, part = (model(s, routing=Routing()) for s in (shots, some))
+    assert part[0].shape[1] == 0
+    torch.testing.assert_close(part[1], whole[1][:, [6, 1]])
+
+
 def test_caption_and_word_order_matter(model: MoCDiT, make_shots: MakeShots) -> None:
     shot = make_shots([8], [0.5])[0]
     swapped = replace(shot, caption=shot.caption.flip(1))

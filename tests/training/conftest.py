@@ -15,12 +15,13 @@ RECIPE = """
 seed = 3
 save_every = 2
 sample_every = 100
+probe_every = 2
 threads = 1
 
 [data]
-scenes = 4
-codec_scenes = 2
-shots = 2
+looks = 4
+clips = 2
+codec_looks = 2
 frames = 8
 workers = 1
 
@@ -57,6 +58,7 @@ drop_in = 1.0
 
 [training]
 shot_span = 4
+look_weight = 0.1
 """
 
 

@@ -15,7 +15,7 @@ RECIPES = Path(__file__).parents[2] / "mocgen" / "training" / "recipes"
 
 def test_a_configuration_is_read(recipe: Path) -> None:
     config = load_config(recipe)
-    assert (config.seed, config.threads, config.data.scenes) == (3, 1, 4)
+    assert (config.seed, config.threads, config.data.looks) == (3, 1, 4)
     assert config.model.rope_axes == (8, 8, 8, 8)
     assert [stage.shots for stage in config.training.stages] == [1, 2]
     assert config.training.steps == 5
@@ -38,12 +38,12 @@ STAGE = "[[training.stages]]\nsteps = 1\nbatch = 1\nshots = 1\n"
         ("seed = \n" + STAGE, "line 1"),
         ("[training\n", "line 1"),
         ("colour = 3\n" + STAGE, "unknown key colour"),
-        ("[data]\nscene = 3\n" + STAGE, "unknown key data.scene"),
+        ("[data]\nscenes = 3\n" + STAGE, "unknown key data.scenes"),
         (STAGE + "skips = 1\n", "unknown key training.stages.skips"),
         ("[training.optim]\nlr = 1\n" + STAGE, "unknown key training.optim.lr"),
         ('seed = "three"\n' + STAGE, "seed must be int, not 'three'"),
         ("seed = true\n" + STAGE, "seed must be int"),
-        ("[data]\nscenes = 2.5\n" + STAGE, "data.scenes must be int, not 2.5"),
+        ("[data]\nlooks = 2.5\n" + STAGE, "data.looks must be int, not 2.5"),
         ("data = 3\n" + STAGE, "data"),
         ('[training]\ncaption_dropout = "little"\n' + STAGE, "training.caption_dropout must be float"),
         ("[model]\nwidth = 32\n" + STAGE, "rope_axes"),
@@ -52,12 +52,14 @@ STAGE = "[[training.stages]]\nsteps = 1\nbatch = 1\nshots = 1\n"
         ("[[training.stages]]\nsteps = 1\nshots = 1\n", "batch"),
         ("[training]\nstages = []\n", "one stage at least"),
         ("threads = 0\n" + STAGE, "threads must be above zero"),
-        ("[data]\nscenes = -4\n" + STAGE, "data.scenes must be above zero"),
-        ("[data]\nscenes = 5\ncodec_scenes = 6\n" + STAGE, "data.codec_scenes must not exceed"),
+        ("[data]\nlooks = -4\n" + STAGE, "data.looks must be above zero"),
+        ("[data]\nlooks = 5\ncodec_looks = 6\n" + STAGE, "data.codec_looks must not exceed"),
         ("[data]\nframes = 6\n" + STAGE, "data.frames must be a multiple"),
         ("[codec]\nsize = 90\n" + STAGE, "codec.size must be a multiple"),
         ("[model]\nrope_axes = [8, 8]\n" + STAGE, "model.rope_axes must hold 4 entries"),
-        (STAGE + STAGE.replace("shots = 1", "shots = 9"), "training.stages.shots must not exceed"),
+        (STAGE + STAGE.replace("shots = 1", "shots = 99"), "training.stages.shots must not exceed"),
+        ("[data]\nclips = 1\n" + STAGE, "must not exceed data.clips"),
+        ("[training]\nframes = 9\n" + STAGE, "training.frames must not exceed"),
     ],
 )
 def test_bad_configurations_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:

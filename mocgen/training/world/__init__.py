@@ -1,8 +1,10 @@
 """The synthetic world: seeded, captioned multi-shot scenes in the style of a cartoon."""
 
+from mocgen.training.world.captions import scene_prompt
+from mocgen.training.world.casts import Naming, full_caption, scene_captions
 from mocgen.training.world.pool import render_pool
 from mocgen.training.world.render import object_mask, render_shot
-from mocgen.training.world.scenes import sample_look, sample_scene
+from mocgen.training.world.scenes import sample_cast, sample_look, sample_scene
 from mocgen.training.world.specs import (
     COLORS,
     MOTIONS,
@@ -26,13 +28,18 @@ __all__ = [
     "STOP_WORDS",
     "WORDS",
     "Look",
+    "Naming",
     "Pose",
     "SceneSpec",
     "ShotSpec",
+    "full_caption",
     "is_held_out",
     "object_mask",
     "render_pool",
     "render_shot",
+    "sample_cast",
     "sample_look",
     "sample_scene",
+    "scene_captions",
+    "scene_prompt",
 ]

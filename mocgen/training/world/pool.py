@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mocgen.training.world.render import render_shot
-from mocgen.training.world.scenes import sample_scene
+from mocgen.training.world.scenes import sample_cast, sample_scene
 from mocgen.training.world.specs import SceneSpec
 
 Rendered = tuple[SceneSpec, NDArray[np.uint8]]
@@ -26,23 +26,35 @@ class _Job(NamedTuple):
     frames: int
     size: int
     held_out: bool
+    casts: bool
 
 
 def _render(job: _Job) -> Rendered:
-    scene = sample_scene(
-        np.random.default_rng((job.seed, job.number)), shots=job.shots, held_out=job.held_out
-    )
+    rng = np.random.default_rng((job.seed, job.number))
+    if job.casts:
+        scene = sample_cast(rng, clips=job.shots, held_out=job.held_out)
+    else:
+        scene = sample_scene(rng, shots=job.shots, held_out=job.held_out)
     return scene, np.stack([render_shot(shot, frames=job.frames, size=job.size) for shot in scene.shots])
 
 
 def render_pool(
-    seed: int, *, scenes: int, shots: int, frames: int, size: int, workers: int, held_out: bool = False
+    seed: int,
+    *,
+    scenes: int,
+    shots: int,
+    frames: int,
+    size: int,
+    workers: int,
+    held_out: bool = False,
+    casts: bool = False,
 ) -> Iterator[Rendered]:
     """Scenes with their frames, uint8 (shots, frames, size, size, 3), in order.
 
     Scene i depends only on (seed, i) and the sizes asked for. `workers` = 1 renders in this process.
+    With `casts` every "scene" shows one look in all of its shots.
     """
-    jobs = (_Job(seed, index, shots, frames, size, held_out) for index in range(scenes))
+    jobs = (_Job(seed, index, shots, frames, size, held_out, casts) for index in range(scenes))
     if workers <= 1:
         yield from map(_render, jobs)
         return

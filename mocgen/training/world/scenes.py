@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mocgen.training.world import captions, words
+from mocgen.training.world import captions
+from mocgen.training.world.casts import hero_reference
 from mocgen.training.world.specs import (
     COLORS,
     MOTIONS,
@@ -80,26 +81,8 @@ def _sample_motion(look: Look, past: _Past, rng: np.random.Generator) -> str:
     return motions[rng.integers(len(motions))]
 
 
-def _hero_reference(past: _Past, rng: np.random.Generator) -> str:
-    """A way to speak of the hero that is unambiguous after the shots so far."""
-    ways = list(words.HERO_NAMES)
-    if past.shots:
-        if past.shots[-1].look == past.hero:
-            ways.extend(words.HERO_PRONOUNS)
-        if all(shot.look == past.hero or shot.look.shape != past.hero.shape for shot in past.shots):
-            noun = captions.shape_noun(past.hero.shape, rng)
-            ways.append(words.HERO_BY_SHAPE.format(noun=noun))
-    return ways[0] if rng.random() < 0.3 else ways[rng.integers(len(ways))]
-
-
-def _sample_shot(past: _Past, *, named: bool, held_out: bool, rng: np.random.Generator) -> ShotSpec:
-    """The next shot; `named`: the hero's look is in the first caption."""
-    is_hero = not past.shots or rng.random() < HERO_RETURNS
-    look, size = past.hero, past.hero_size
-    if not is_hero:
-        size = rng.uniform(*DIAMETER)
-        while look == past.hero:
-            look = _sample_look_with_places(rng, held_out, places=1)
+def _draw_shot(look: Look, size: float, past: _Past, held_out: bool, rng: np.random.Generator) -> ShotSpec:
+    """A shot of this look after `past`, with the same full caption twice."""
     place, backdrop = _sample_place(look, past, held_out, rng)
     motion = _sample_motion(look, past, rng)
     pose = Pose(
@@ -110,12 +93,29 @@ def _sample_shot(past: _Past, *, named: bool, held_out: bool, rng: np.random.Gen
         backdrop=backdrop,
     )
     full = captions.full_caption(look, place, motion, rng)
-    caption = full
+    return ShotSpec(look=look, place=place, motion=motion, pose=pose, caption=full, full_caption=full)
+
+
+def _sample_shot(past: _Past, *, named: bool, held_out: bool, rng: np.random.Generator) -> ShotSpec:
+    """The next shot; `named`: the hero's look is in the first caption."""
+    is_hero = not past.shots or rng.random() < HERO_RETURNS
+    look, size = past.hero, past.hero_size
+    if not is_hero:
+        size = rng.uniform(*DIAMETER)
+        while look == past.hero:
+            look = _sample_look_with_places(rng, held_out, places=1)
+    shot = _draw_shot(look, size, past, held_out, rng)
+    caption = shot.full_caption
     if is_hero and not past.shots and named:
-        caption = captions.introduction(look, place, motion, rng)
+        caption = captions.introduction(look, shot.place, shot.motion, rng)
     elif is_hero:
-        caption = captions.sentence(_hero_reference(past, rng), place=place, motion=motion, rng=rng)
-    return ShotSpec(look=look, place=place, motion=motion, pose=pose, caption=caption, full_caption=full)
+        caption = captions.sentence(
+            hero_reference(past.hero, [shot.look for shot in past.shots], rng),
+            place=shot.place,
+            motion=shot.motion,
+            rng=rng,
+        )
+    return replace(shot, caption=caption)
 
 
 def sample_scene(rng: np.random.Generator, *, shots: int, held_out: bool = False) -> SceneSpec:
@@ -135,3 +135,16 @@ def sample_scene(rng: np.random.Generator, *, shots: int, held_out: bool = False
         shot = _sample_shot(past, named=naming < NAMED_IN_FIRST_SHOT, held_out=held_out, rng=rng)
         past = _Past(hero=hero, hero_size=past.hero_size, shots=(*past.shots, shot))
     return SceneSpec(shots=past.shots, prompt=prompt)
+
+
+def sample_cast(rng: np.random.Generator, *, clips: int, held_out: bool = False) -> SceneSpec:
+    """`clips` shots of one look in changing places and motions, each with a caption that names everything.
+
+    Shots of several casts can be put together to scenes: see `compose.py`.
+    """
+    hero = _sample_look_with_places(rng, held_out, places=2)
+    past = _Past(hero=hero, hero_size=rng.uniform(*DIAMETER), shots=())
+    for _ in range(clips):
+        shot = _draw_shot(hero, past.hero_size, past, held_out, rng)
+        past = _Past(hero=hero, hero_size=past.hero_size, shots=(*past.shots, shot))
+    return SceneSpec(shots=past.shots)

@@ -1,0 +1,89 @@
+"""What a run learns beside predicting pictures: to tell, token by token, how the object looks.
+
+In the squared error of pictures colour outweighs shape and pattern by far. A small classifier makes them
+count alike: of clean shots in the middle of the network, so that a look can be retrieved from any token
+that shows it, and of noisy shots behind the retrieval, so that it is. Aligning hidden states of a diffusion
+transformer with what they depict follows Yu et al., arXiv 2410.06940. The model is saved without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mocgen.model.config import DiTConfig
+from mocgen.model.contexts import PackedScene
+from mocgen.model.dit import MoCDiT
+
+from .world import COLORS, PATTERNS, SHAPES, Look
+
+CLASSES = (len(SHAPES), len(PATTERNS), len(COLORS), len(COLORS) + 1)  # the second colour may be none
+SCALE = 4.0  # of the logits: makes AdamW's steps of the classifiers as much larger
+COVERED = 0.3  # of a token's area, from which on it shows the object
+
+
+def look_labels(look: Look) -> tuple[int, int, int, int]:
+    """The class of shape, pattern, first and second colour."""
+    second = len(COLORS) if look.color2 is None else COLORS.index(look.color2)
+    return SHAPES.index(look.shape), PATTERNS.index(look.pattern), COLORS.index(look.color), second
+
+
+class LookTeacher(nn.Module):
+    """Two linear classifiers over hidden states of the DiT, each for two layers."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.clean = nn.Linear(config.width, sum(CLASSES))
+        self.noisy = nn.Linear(config.width, sum(CLASSES))
+        depth = config.depth
+        self.clean_layers = sorted({max(0, depth // 2 - 1), max(0, depth - 3)})
+        self.noisy_layers = sorted({max(0, depth - 2), depth - 1})
+        self._seen: dict[int, Tensor] = {}
+
+    def watch(self, model: MoCDiT) -> list[torch.utils.hooks.RemovableHandle]:
+        """Keep the hidden states of every forward pass until the next; returns what ends it."""
+        return [
+            model.blocks[layer].register_forward_hook(
+                lambda block, inputs, output, layer=layer: self._seen.__setitem__(layer, output)
+            )
+            for layer in {*self.clean_layers, *self.noisy_layers}
+        ]
+
+    def loss(self, scene: PackedScene, objects: Tensor, labels: Tensor, clean: int) -> Tensor:
+        """Mean cross-entropy, summed over the four attributes, of clean and of noisy shots.
+
+        objects: (B, S, T, h, w) coverage; labels: (B, S, 4); the first `clean` of S shots are clean.
+        """
+        covered = self._token_coverage(objects) > COVERED  # (B, S, tokens)
+        video = scene.video[len(scene.video) - labels.shape[1] :]
+        parts = (
+            (self.clean, self.clean_layers, range(clean)),
+            (self.noisy, self.noisy_layers, range(clean, labels.shape[1])),
+        )
+        total = torch.zeros(())
+        for head, layers, shots in parts:
+            for layer in layers if shots else ():
+                hidden = torch.stack([self._seen[layer][:, video[s]] for s in shots], dim=1)  # (B, s, n, W)
+                entropy = self._entropy(head, hidden, covered[:, list(shots)], labels[:, list(shots)])
+                total = total + entropy / len(layers)
+        self._seen.clear()
+        return total
+
+    def _entropy(self, head: nn.Linear, hidden: Tensor, covered: Tensor, labels: Tensor) -> Tensor:
+        if not covered.any():
+            return torch.zeros(())
+        normed = F.rms_norm(hidden[covered].float(), hidden.shape[-1:])  # (N, W)
+        wanted = labels[:, :, None].expand(*covered.shape, -1)[covered]  # (N, 4)
+        logits: Sequence[Tensor] = (SCALE * head(normed)).split(CLASSES, dim=-1)
+        losses = [F.cross_entropy(part.float(), wanted[:, i]) for i, part in enumerate(logits)]
+        return torch.stack(losses).sum()
+
+    def _token_coverage(self, objects: Tensor) -> Tensor:
+        """(B, S, T, h, w) → (B, S, tokens), ordered group, row, column."""
+        config = self.config
+        size = (config.patch_frames, config.patch, config.patch)
+        return F.avg_pool3d(objects, size).flatten(2)

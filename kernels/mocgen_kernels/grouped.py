@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,7 +19,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from mocgen_kernels.compensation import context_means, log_lengths
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.rules import QueryGroup, runs_of_equal_rows
+from mocgen_kernels.rules import (
+    QueryGroup,
+    Routing,
+    anchor_table,
+    candidate_table,
+    runs_of_equal_rows,
+    static_table,
+)
 from mocgen_kernels.selection import Selection, unpack_bits
 
 MOST_LOGITS = 2**26  # that may be kept for a backward pass; more are computed anew by fused attention
@@ -35,8 +43,8 @@ def grouped_attention(
         parts = _folded_parts(q, k, v, selection)
     else:
         scene = _Scene(k, v, *(context_means(x, selection.layout) if compensate else None for x in (k, v)))
-        if selection.table is not None:
-            parts = _static_parts(q, scene, selection, selection.table)
+        if selection.words is None:
+            parts = _static_parts(q, scene, selection)
         else:
             parts = [_masked_part(q, scene, selection, group) for group in selection.groups]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -81,23 +89,37 @@ def gather_contexts(x: Tensor, layout: ContextLayout, contexts: Sequence[int], d
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
-def _static_parts(q: Tensor, scene: _Scene, selection: Selection, table: Tensor) -> list[Tensor]:
+def _static_parts(q: Tensor, scene: _Scene, selection: Selection) -> list[Tensor]:
     """One attention per run of queries that attend to the same contexts; unmasked but for compensation."""
-    layout, first = selection.layout, selection.first_query_context
-    attended = table | selection.anchor_table  # (Cq, C)
-    skipped = selection.candidate_table & ~table
-    parts = []
-    for begin, end in runs_of_equal_rows(torch.cat([attended, skipped], dim=1)):
-        tokens = layout.query_span(first, begin, end)
-        contexts = attended[begin].nonzero().flatten().tolist()
-        summarised = skipped[begin].nonzero().flatten().tolist() if scene.k_means is not None else []
+    layout, parts = selection.layout, []
+    for tokens, contexts, skipped in _static_runs(layout, selection.first_query_context, selection.routing):
+        summarised = skipped if scene.k_means is not None else ()
         keys, values = scene.take(layout, contexts, summarised)
         bias = None
         if summarised:
-            lengths = log_lengths(layout)[summarised].to(q.device, q.dtype)
+            lengths = log_lengths(layout)[list(summarised)].to(q.device, q.dtype)
             bias = torch.cat((lengths.new_zeros(keys.shape[1] - len(summarised)), lengths))[None, None, None]
         parts.append(_attend(q[:, tokens], keys, values, bias))
     return parts
+
+
+@lru_cache(maxsize=16)
+def _static_runs(
+    layout: ContextLayout, first: int, routing: Routing
+) -> tuple[tuple[slice, tuple[int, ...], tuple[int, ...]], ...]:
+    """For every run of equal queries: its tokens, the contexts that it attends to, and those it skips."""
+    table = static_table(layout, first, routing)
+    assert table is not None
+    attended = table | anchor_table(layout, first, routing)  # (Cq, C)
+    skipped = candidate_table(layout, first, routing) & ~table
+    return tuple(
+        (
+            layout.query_span(first, begin, end),
+            tuple(attended[begin].nonzero().flatten().tolist()),
+            tuple(skipped[begin].nonzero().flatten().tolist()),
+        )
+        for begin, end in runs_of_equal_rows(torch.cat([attended, skipped], dim=1))
+    )
 
 
 def foldable(selection: Selection, dim: int, dtype: torch.dtype) -> bool:

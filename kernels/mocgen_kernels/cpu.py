@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mocgen_kernels.autograd import differentiable
 from mocgen_kernels.blocks import HeadBlock, for_each, head_blocks
-from mocgen_kernels.compensation import context_means, summaries
+from mocgen_kernels.compensation import summaries
 from mocgen_kernels.grouped import context_spans, grouped_attention
 from mocgen_kernels.selection import Selection
 from mocgen_kernels.visits import Visit, visits
@@ -33,31 +32,7 @@ def routed_attention(
     """As `reference.routed_attention`: q (B, Lq, H, D), k and v (B, L, H, D) → (B, Lq, H, D)."""
     if selection.table is not None:
         return grouped_attention(q, k, v, selection, compensate=compensate)
-    means = [context_means(x, selection.layout) for x in (k, v)] if compensate else [None, None]
-    return _RoutedAttention.apply(q, k, v, *means, selection)
-
-
-class _RoutedAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        k_means: Tensor | None,
-        v_means: Tensor | None,
-        selection: Selection,
-    ) -> Tensor:
-        out, lse = attend(q, k, v, k_means, v_means, selection)
-        ctx.save_for_backward(q, k, v, k_means, v_means, out, lse)
-        ctx.selection = selection
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, k_means, v_means, out, lse = ctx.saved_tensors
-        return *gradients(grad, q, k, v, k_means, v_means, out, lse, ctx.selection), None
+    return differentiable(attend, gradients, q, k, v, selection, compensate=compensate)
 
 
 def attend(

@@ -1,17 +1,14 @@
-"""The differentiable operator on top of the kernels."""
+"""The operator on top of the kernels, and its gradients."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mocgen_kernels._triton import backward, forward
 from mocgen_kernels._triton.device import device_of
 from mocgen_kernels._triton.saved import Inputs, Saved
-from mocgen_kernels.compensation import context_means
+from mocgen_kernels.autograd import differentiable
 from mocgen_kernels.selection import Selection
 
 
@@ -19,31 +16,7 @@ def routed_attention(
     q: Tensor, k: Tensor, v: Tensor, selection: Selection, *, compensate: bool = False
 ) -> Tensor:
     """As `reference.routed_attention`: q (B, Lq, H, D), k and v (B, L, H, D) → (B, Lq, H, D)."""
-    means = [context_means(x, selection.layout) for x in (k, v)] if compensate else [None, None]
-    return _RoutedAttention.apply(q, k, v, *means, selection)
-
-
-class _RoutedAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        k_means: Tensor | None,
-        v_means: Tensor | None,
-        selection: Selection,
-    ) -> Tensor:
-        out, lse = attend(q, k, v, k_means, v_means, selection)
-        ctx.save_for_backward(q, k, v, k_means, v_means, out, lse)
-        ctx.selection = selection
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, k_means, v_means, out, lse = ctx.saved_tensors
-        return *gradients(grad, q, k, v, k_means, v_means, out, lse, ctx.selection), None
+    return differentiable(attend, gradients, q, k, v, selection, compensate=compensate)
 
 
 def attend(

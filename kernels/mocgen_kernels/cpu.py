@@ -96,7 +96,10 @@ class _Keys:
 
     @classmethod
     def of(cls, block: HeadBlock, *tensors: Tensor | None) -> _Keys:
-        return cls(*(None if x is None else block.of(x) for x in tensors))  # type: ignore[arg-type]
+        """The block's part of (B, L, H, D) or (B, C, H, D); a view if D lies together in memory."""
+        parts = (None if x is None else block.of(x) for x in tensors)
+        rows = (x if x is None or x.stride(-1) == 1 else x.contiguous() for x in parts)
+        return cls(*rows)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -250,6 +250,24 @@ def test_threads_and_inference_mode(ragged: ContextLayout, qkv: Make, threads: i
     assert max(errors([out], expected[:1])) <= 1e-5
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("compensate", [False, True])
+def test_dimensions_that_are_not_neighbours_in_memory(
+    ragged: ContextLayout, backend: str, compensate: bool
+) -> None:
+    """q, k and v as transposed (B, L, D, H)."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, ragged.length, 16, 2)
+    q, k, v = (torch.randn(shape, generator=generator).transpose(2, 3).requires_grad_() for _ in range(3))
+    selection = route(q, k, ragged, top_k=2)
+    results = []
+    for x in ((q, k, v), tuple(x.detach().contiguous().requires_grad_() for x in (q, k, v))):
+        kind = backend if x[0] is q else "reference"
+        out = routed_attention(*x, ragged, selection, compensate=compensate, backend=kind)
+        results.append(with_gradients(out, *x))
+    assert max(errors(*results)) <= 1e-5
+
+
 def test_auto_takes_the_cheaper_way() -> None:
     """A folded mask for a short sequence, visits for a long one; the same result either way."""
     for tokens, method in ((4, "folded mask"), (256, "visits")):

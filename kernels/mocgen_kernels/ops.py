@@ -85,7 +85,9 @@ def route(
     if descriptors is not None:
         descriptors = _broadcast(descriptors, q)
         _check_shape("descriptors", descriptors, q.shape[0], layout.count * sub_descriptors, q)
-    if torch.compiler.is_compiling():
+    if _as_operator(backend, q):
+        if isinstance(generator, torch.Generator):
+            raise ValueError("within torch.compile the generator must be a seed (an integer) or None")
         seed = torch.randint(SEEDS, ()) if generator is None else torch.tensor(generator)
         words = compiled.route_words(
             q, k, descriptors, *compiled.layout_numbers(layout), *compiled.routing_numbers(routing), seed,
@@ -153,7 +155,7 @@ def routed_attention(
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"q, k and v need one dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
     with torch.autocast(device, enabled=False):
-        if torch.compiler.is_compiling():
+        if _as_operator(backend, q):
             triton = backend == "triton"
             return compiled.routed_attention(q, k, v, selection, compensate=compensate, triton=triton)
         if backend == "reference":
@@ -207,6 +209,13 @@ def moc_attention(
         backend=backend,
     )
     return routed_attention(q, k, v, layout, selection, compensate=compensate, backend=backend)
+
+
+def _as_operator(backend: Backend, q: Tensor) -> bool:
+    """Whether a graph is being compiled and holds the call as one custom operator."""
+    return torch.compiler.is_compiling() and (
+        backend in ("cpu", "triton") or (backend == "auto" and q.device.type == "cpu")
+    )
 
 
 def _check_backend(backend: Backend, q: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mocgen_kernels import ContextLayout, compiled, moc_attention, route
+from mocgen_kernels import ContextLayout, compiled, moc_attention, reference, route
 from mocgen_kernels.rules import Routing
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -38,6 +38,26 @@ def test_compiled_equals_eager(ragged: ContextLayout, qkv: Make, options: dict[s
         results.append([out.detach(), *(x.grad for x in (q, k, v))])
     for eager, same in zip(*results, strict=True):
         assert (eager - same).abs().max() <= 1e-4
+
+
+def test_an_explicit_reference_stays_the_reference(
+    ragged: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+    plain = reference.routed_attention
+
+    @torch.compiler.disable
+    def watched(*arguments: Any, **options: Any) -> Tensor:
+        called.append(True)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(reference, "routed_attention", watched)
+    torch._dynamo.reset()
+    q, k, v = qkv(ragged)
+    whole = torch.compile(moc_attention, backend="eager")
+    out = whole(q, k, v, ragged, top_k=2, backend="reference")
+    assert called
+    assert (out - moc_attention(q, k, v, ragged, top_k=2)).abs().max() <= 1e-5
 
 
 def test_custom_operators_keep_the_rules_of_torch(ragged: ContextLayout, qkv: Make) -> None:

@@ -75,7 +75,7 @@ def _draw(
     top = Ruler("top", report.contexts, everything, thumbnails, cell)
     left = Ruler("left", report.contexts, rows, thumbnails, cell)
     x, y = snap(MARGIN + left.depth), snap(HEAD + top.depth)
-    width = max(x + top.length + MARGIN, 6.0)
+    width = max(x + top.length + MARGIN, 6.6)  # room for the legend
     canvas = Canvas(width, y + left.length + FOOT)
     canvas.text(title, MARGIN, 0.28, size=12, bold=True)
     canvas.text(

@@ -17,6 +17,7 @@ from mocgen_weights import WeightsError, load_module, read_checkpoint
 from mocgen_weights import tensor_file as tensor_file_module
 
 CPU = torch.device("cpu")
+Shard = Callable[[dict[str, Tensor], Path], Path]
 
 
 class Small(nn.Module):
@@ -48,21 +49,6 @@ def small() -> Small:
         return Small()
 
 
-def shard(tensors: dict[str, Tensor], folder: Path, stem: str = "diffusion_pytorch_model") -> Path:
-    """Write tensors over two files with an index."""
-    names = sorted(tensors)
-    halves = {
-        f"{stem}-00001-of-00002.safetensors": names[::2],
-        f"{stem}-00002-of-00002.safetensors": names[1::2],
-    }
-    for file, held in halves.items():
-        save_file({name: tensors[name] for name in held}, folder / file)
-    weight_map = {name: file for file, held in halves.items() for name in held}
-    index = folder / f"{stem}.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    return index
-
-
 def write_raw(path: Path, header: Any, data: bytes = b"") -> None:
     """Write a safetensors file whose header is whatever is given."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
@@ -78,6 +64,7 @@ def test_values_come_in_the_wanted_dtype(
     dtype: torch.dtype,
     stored: torch.dtype,
     form: str,
+    shard: Shard,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tensor_file_module, "_CHUNK", 12)  # several pieces for every tensor
@@ -172,7 +159,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
 @pytest.mark.parametrize("form", ["one file", "shards"])
 @pytest.mark.parametrize("kind", EDITS)
 def test_tensors_that_do_not_fit_are_named(
-    tensors: dict[str, Tensor], tmp_path: Path, kind: str, form: str
+    tensors: dict[str, Tensor], tmp_path: Path, kind: str, form: str, shard: Shard
 ) -> None:
     edit, words = EDITS[kind]
     edit(tensors)
@@ -278,7 +265,9 @@ INDICES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", INDICES)
-def test_an_index_that_is_wrong_is_refused(tensors: dict[str, Tensor], tmp_path: Path, kind: str) -> None:
+def test_an_index_that_is_wrong_is_refused(
+    tensors: dict[str, Tensor], tmp_path: Path, kind: str, shard: Shard
+) -> None:
     damage, words = INDICES[kind]
     damage(shard(tensors, tmp_path))
     with pytest.raises(WeightsError, match=words):

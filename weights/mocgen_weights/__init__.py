@@ -6,6 +6,7 @@ from .errors import WeightsError
 from .files import load_tensors, read_folder, write_folder
 from .hub import Resolved, resolve
 from .loading import load_module
+from .wan_names import wan_renaming
 
 __all__ = [
     "CATALOG",
@@ -18,5 +19,6 @@ __all__ = [
     "read_checkpoint",
     "read_folder",
     "resolve",
+    "wan_renaming",
     "write_folder",
 ]

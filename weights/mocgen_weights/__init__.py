@@ -8,7 +8,8 @@ from .errors import WeightsError
 from .files import load_tensors, read_folder, write_folder
 from .hub import Resolved, hub_id, pull, resolve
 from .hub_failures import Unreachable
-from .loading import load_module
+from .loading import ModuleWeights, load_module, match_weights, put_tensor
+from .lora import Lora, merge_lora, read_lora
 from .repository import check_folder
 from .wan_names import wan_renaming
 
@@ -18,6 +19,8 @@ __all__ = [
     "Fetching",
     "Hub",
     "Listing",
+    "Lora",
+    "ModuleWeights",
     "OnFetching",
     "Resolved",
     "Unreachable",
@@ -31,9 +34,13 @@ __all__ = [
     "list_repository",
     "load_module",
     "load_tensors",
+    "match_weights",
+    "merge_lora",
     "pull",
+    "put_tensor",
     "read_checkpoint",
     "read_folder",
+    "read_lora",
     "remove_cached",
     "resolve",
     "wan_renaming",

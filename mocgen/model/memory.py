@@ -86,7 +86,7 @@ class ContextMemory:
             descriptors=torch.cat((past[:, list(contexts[: -(scene.count - first)])], new), dim=1),
         )
 
-    def commit(self, scene: PackedScene) -> None:
+    def commit(self, scene: PackedScene | ContextLayout) -> None:
         """Remember what was last recalled with in each layer: the finished, clean shots of `scene`."""
         layout = layout_after(self.layout, scene)
         first = self.layout.count if self.layout is not None else 0

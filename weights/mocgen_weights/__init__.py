@@ -1,23 +1,35 @@
 """Model files: the catalogue, the Hub, safetensors reading, and the embedded checkpoint."""
 
+from .cache import Hub, cached_bytes, find_cached, remove_cached
 from .catalog import CATALOG, CatalogEntry, embedded_folder
 from .checkpoint import read_checkpoint
+from .download import Fetching, Listing, OnFetching, list_repository
 from .errors import WeightsError
 from .files import load_tensors, read_folder, write_folder
-from .hub import Resolved, resolve
+from .hub import Resolved, hub_id, pull, resolve
 from .loading import load_module
 from .wan_names import wan_renaming
 
 __all__ = [
     "CATALOG",
     "CatalogEntry",
+    "Fetching",
+    "Hub",
+    "Listing",
+    "OnFetching",
     "Resolved",
     "WeightsError",
+    "cached_bytes",
     "embedded_folder",
+    "find_cached",
+    "hub_id",
+    "list_repository",
     "load_module",
     "load_tensors",
+    "pull",
     "read_checkpoint",
     "read_folder",
+    "remove_cached",
     "resolve",
     "wan_renaming",
     "write_folder",

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from .checkpoint import name_first
 from .errors import WeightsError
-
-CONFIG_NAME = "config.json"
-TENSORS_NAME = "model.safetensors"
+from .repository import CONFIG_NAME, TENSORS_NAME
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

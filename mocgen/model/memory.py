@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -49,6 +51,7 @@ class ContextMemory:
         self.layout: ContextLayout | None = None
         self._blocks: list[_Block] = []
         self._store = SpillingStore()
+        self._only_read = False
         self._current: list[tuple[Tensor, Tensor] | None] = [None] * layers  # what was attached last
         self._descriptors: list[Tensor | None] = [None] * layers  # (1, contexts, H, D) fp32
         self._shot_keys: list[list[Tensor]] = [[] for _ in range(layers)]  # mean key (H, D) of each block
@@ -57,6 +60,15 @@ class ContextMemory:
     def tokens(self) -> int:
         """Number of tokens that are remembered."""
         return 0 if self.layout is None else self.layout.length
+
+    @contextmanager
+    def only_read(self) -> Iterator[None]:
+        """Within this, what passes through `recall` is not held for a `commit`: it can be large."""
+        self._only_read = True
+        try:
+            yield
+        finally:
+            self._only_read = False
 
     def recall(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, scene: ContextLayout, *, reach: int | None
@@ -68,7 +80,8 @@ class ContextMemory:
         per layer); None: all.
         The global prompt is always recalled.
         """
-        self._current[layer] = (k, v)
+        if not self._only_read:
+            self._current[layer] = (k, v)
         blocks = self._choose(layer, q, reach)
         first = self.layout.count if self.layout is not None else 0
         contexts = (*(c for block in blocks for c in block.contexts), *range(first, scene.count))

@@ -31,7 +31,7 @@ class ContextCut:
 
 @dataclass(frozen=True, kw_only=True)
 class WanGrid:
-    """Tokens of one frame: `order` lists them (row · columns + column) tile by tile, `tiles` their numbers."""
+    """Tokens of one frame; `order` lists them (row · columns + column) tile by tile."""
 
     rows: int
     columns: int

@@ -34,6 +34,9 @@ class Projected(nn.Module):
         super().__init__()
         self.proj = nn.Linear(inputs, outputs)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
 
 class FeedForward(nn.Module):
     """Linear, activation, linear, named as the feed-forward layers of diffusers."""
@@ -44,7 +47,7 @@ class FeedForward(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.activation(self.net[0].proj(x)))
+        return self.net[2](self.activation(self.net[0](x)))
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class WanAttention(nn.Module):
         """Self-attention over routed contexts: (B, L, W) → (B, L, W)."""
         q, k, v = self._project(x, x)
         q, k = rotate_pairs(q, context.angles), rotate_pairs(k, context.angles)
-        attended = attend(self.layer, q, k, v, context, training=self.training)
+        attended = attend(self.layer, q, k, v, context, asking=q, asked=k, training=self.training)
         return self.to_out[0](attended.flatten(2))
 
     def to_text(self, x: Tensor, text: Tensor) -> Tensor:

@@ -47,12 +47,17 @@ def skyreels_transformer() -> SkyReelsV2Transformer3DModel:
     return shake(SkyReelsV2Transformer3DModel(**SIZES, inject_sample_info=True), 1)
 
 
-VAE = {"base_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, "temperal_downsample": [False, True, True]}
+VAE = {
+    "base_dim": 4,
+    "dim_mult": [1, 1, 1, 1],
+    "num_res_blocks": 1,
+    "temperal_downsample": [False, True, True],
+}
 VAE_22 = {
     "z_dim": 48, "latents_mean": [0.1] * 48, "latents_std": [0.7] * 48, "is_residual": True, "patch_size": 2,
     "in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16,
 }  # fmt: skip
-WORDS = ["</s>", "<unk>", *"a red blue star ball turns leaves in the snow and on beach no blur".split()]
+WORDS = ["</s>", "<unk>", *["a", "red", "blue", "star", "ball", "turns", "leaves", "in", "the", "snow", "and", "on", "beach", "no", "blur"]]
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

@@ -10,8 +10,6 @@ import pytest
 import torch
 from diffusers import (
     FlowMatchEulerDiscreteScheduler,
-    SkyReelsV2DiffusionForcingPipeline,
-    WanImageToVideoPipeline,
     WanPipeline,
 )
 from torch import Tensor
@@ -27,7 +25,9 @@ CPU = torch.device("cpu")
 PROMPT, NEGATIVE = "a red star turns in the snow", "no blur"
 
 
-def film(folder: Path, captions: Sequence[str], *, past: Tensor | None = None, **settings) -> list[FilmedShot]:
+def film(
+    folder: Path, captions: Sequence[str], *, past: Tensor | None = None, **settings
+) -> list[FilmedShot]:
     """Our shots; `past` (1, T, C, h, w): latents of a clip that they continue."""
     asked = Settings(steps=3, seed=11, negative=NEGATIVE, **settings)
     scene = scene_from_prompts(captions)
@@ -58,7 +58,9 @@ def test_wan21_as_in_diffusers(t2v, wan_folders: dict[str, Path], tmp_path: Path
         theirs.save_pretrained(folder)
     asked = {"height": 32, "width": 48, "num_frames": 9, "num_inference_steps": 3, "guidance_scale": 4.0}
     latents, frames = (
-        theirs(PROMPT, NEGATIVE, **asked, generator=torch.Generator().manual_seed(11), output_type=kind).frames
+        theirs(
+            PROMPT, NEGATIVE, **asked, generator=torch.Generator().manual_seed(11), output_type=kind
+        ).frames
         for kind in ("latent", "np")
     )
     (shot,) = film(folder, [PROMPT], size=(48, 32), seconds=9 / 16, guidance=4.0, attention="dense")

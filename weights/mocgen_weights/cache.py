@@ -31,6 +31,13 @@ class Hub:
     offline: bool = False
 
     @property
+    def address(self) -> str:
+        """The endpoint; HF_ENDPOINT unless one is given."""
+        from huggingface_hub import constants
+
+        return self.endpoint or constants.ENDPOINT
+
+    @property
     def cache_folder(self) -> Path:
         """HF_HUB_CACHE, or `hub` in HF_HOME."""
         from huggingface_hub import constants

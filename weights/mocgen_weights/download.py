@@ -68,7 +68,7 @@ def list_repository(repo: str, revision: str | None, hub: Hub) -> Listing:
     from huggingface_hub import HfApi
 
     with explained(repo, revision):
-        info = HfApi(endpoint=hub.endpoint).model_info(
+        info = HfApi(endpoint=hub.address).model_info(
             repo, revision=revision or DEFAULT_REVISION, files_metadata=True, timeout=20
         )
     if not COMMIT.fullmatch(info.sha or ""):
@@ -153,7 +153,7 @@ def _fetch_blob(listing: Listing, file: RemoteFile, hub: Hub, meter: _Meter) -> 
                 target.truncate()
             try:
                 http_get(
-                    hf_hub_url(listing.repo, file.path, revision=listing.commit, endpoint=hub.endpoint),
+                    hf_hub_url(listing.repo, file.path, revision=listing.commit, endpoint=hub.address),
                     target,
                     resume_size=target.tell(),
                     headers={**build_hf_headers(), "Accept-Encoding": "identity"},
@@ -195,7 +195,7 @@ def _link(listing: Listing, file: RemoteFile, hub: Hub) -> None:
     from huggingface_hub import hf_hub_download
 
     hf_hub_download(
-        listing.repo, file.path, revision=listing.commit, endpoint=hub.endpoint, cache_dir=hub.cache_folder
+        listing.repo, file.path, revision=listing.commit, endpoint=hub.address, cache_dir=hub.cache_folder
     )
 
 

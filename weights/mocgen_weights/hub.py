@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import Hub, Snapshot, find_cached
-from .catalog import CATALOG, embedded_folder
+from .catalog import embedded_folder, find_entry
 from .download import Fetching, OnFetching, fetch, list_repository
 from .errors import WeightsError
 from .hub_failures import Unreachable
@@ -55,8 +55,8 @@ def hub_id(model: str) -> tuple[str, str | None]:
         WeightsError: it is neither.
     """
     name, at, revision = model.partition("@")
-    known = next((entry.repo for entry in CATALOG if entry.repo and entry.name == name), None)
-    match = _HUB_ID.fullmatch(f"{known}{at}{revision}" if known else model)
+    entry = find_entry(name)
+    match = _HUB_ID.fullmatch(f"{entry.repo}{at}{revision}" if entry and entry.repo else model)
     if not match or model.startswith((".", "/")) or ".." in revision.split("/"):
         raise WeightsError(
             f"unknown model: {model}; use one that `mocgen models` lists, a folder with {CONFIG_NAME} and "

@@ -52,6 +52,10 @@ Format = Annotated[
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", metavar="", help="No progress, no notes.", rich_help_panel=_OUTPUT)
 ]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", metavar="", help="Do not ask the Hub: what is in its cache must do."),
+]
 Debug = Annotated[bool, typer.Option("--debug", metavar="", hidden=True)]  # explained by mocgen --help
 
 

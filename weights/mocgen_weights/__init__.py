@@ -1,18 +1,41 @@
 """Model files: the catalogue, the Hub, safetensors reading, and the embedded checkpoint."""
 
-from .catalog import CATALOG, CatalogEntry, embedded_folder
+from .cache import Hub, cached_bytes, find_cached, remove_cached
+from .catalog import CATALOG, CatalogEntry, embedded_folder, find_entry
+from .checkpoint import read_checkpoint
+from .download import Fetching, Listing, OnFetching, list_repository
 from .errors import WeightsError
 from .files import load_tensors, read_folder, write_folder
-from .hub import Resolved, resolve
+from .hub import Resolved, hub_id, pull, resolve
+from .hub_failures import Unreachable
+from .loading import load_module
+from .repository import check_folder
+from .wan_names import wan_renaming
 
 __all__ = [
     "CATALOG",
     "CatalogEntry",
+    "Fetching",
+    "Hub",
+    "Listing",
+    "OnFetching",
     "Resolved",
+    "Unreachable",
     "WeightsError",
+    "cached_bytes",
+    "check_folder",
     "embedded_folder",
+    "find_cached",
+    "find_entry",
+    "hub_id",
+    "list_repository",
+    "load_module",
     "load_tensors",
+    "pull",
+    "read_checkpoint",
     "read_folder",
+    "remove_cached",
     "resolve",
+    "wan_renaming",
     "write_folder",
 ]

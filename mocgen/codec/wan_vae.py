@@ -1,4 +1,4 @@
-"""The Wan VAE as a stream: frames in and latents out, or the other way round, in memory that does not grow."""
+"""The Wan VAE as a stream: frames in and latents out, or the reverse, in memory that does not grow."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mocgen.codec.embedded import to_pixels, to_unit_range
 from mocgen.codec.tiles import Tile, Tiling, blend, tiles_of
 from mocgen.errors import ModelError
-from mocgen_weights import WeightsError, load_tensors
+from mocgen_weights import WeightsError, load_module
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 REACH = 38  # latent frames before its own that a decoded frame depends on, through all causal convolutions
 
 
@@ -99,11 +96,12 @@ class WanVAE:
 
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            vae = AutoencoderKLWan.from_config(config)
-            load_tensors(vae, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
-        except (OSError, ValueError, SafetensorError, WeightsError) as error:
+            with torch.device("meta"):
+                vae = AutoencoderKLWan.from_config(config)
+            load_module(vae, folder, dtype=dtype, device=torch.device(device))
+        except (OSError, ValueError, TypeError, WeightsError) as error:
             raise ModelError(f"{folder} holds no usable Wan VAE: {error}") from None
-        return cls(vae.to(device, dtype), tiling=tiling)
+        return cls(vae, tiling=tiling)
 
     @property
     def device(self) -> torch.device:

@@ -1,9 +1,8 @@
-"""A native model and everything it needs to run: DiT, codec, vocabulary, defaults."""
+"""Model folders: the native form that `mocgen train` writes, and pipelines in the form of diffusers."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,13 @@ from mocgen.codec.embedded import CodecConfig, EmbeddedCodec
 from mocgen.errors import ModelError
 from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT
+from mocgen.native import NativeModel
 from mocgen.sizes import read_sizes, read_words
 from mocgen.text.vocabulary import Vocabulary
+from mocgen.video_model import Defaults, VideoModel
+from mocgen.wan import is_pipeline, load_pipeline
 
 ARCHITECTURE = "mocgen-native"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Defaults:
-    """What a model does where the user does not say."""
-
-    frames: int = 8  # per shot
-    fps: float = 8.0
-    steps: int = 28
-    guidance: float = 2.5
-    top_k: int = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class NativeModel:
-    """A loaded model. `revision` says exactly which weights these are."""
-
-    dit: MoCDiT
-    codec: EmbeddedCodec
-    vocabulary: Vocabulary
-    defaults: Defaults
-    revision: str = ""
 
 
 def save_bundle(model: NativeModel, folder: Path, *, training: str) -> None:
@@ -60,14 +40,37 @@ def save_bundle(model: NativeModel, folder: Path, *, training: str) -> None:
     mocgen_weights.write_folder(folder, config, tensors)
 
 
-def load_bundle(model: str, *, device: torch.device, dtype: torch.dtype) -> NativeModel:
-    """Load "embedded", a folder, or a Hub repository.
+def load_bundle(model: str, *, device: torch.device, dtype: torch.dtype) -> VideoModel:
+    """Load "embedded", a folder, or a Hub repository: a native model or a diffusers pipeline.
 
     Raises:
         ModelError: unknown model, files missing or broken, tensors that do not fit.
     """
+    resolved = _resolve(model)
+    if is_pipeline(resolved.folder):
+        return load_pipeline(resolved, device=device, dtype=dtype)
+    return _load_native(resolved, device, dtype)
+
+
+def load_native(model: str, *, device: torch.device, dtype: torch.dtype) -> NativeModel:
+    """Like `load_bundle`, where only a native model will do."""
+    return _load_native(_resolve(model), device, dtype)
+
+
+def _resolve(model: str) -> mocgen_weights.Resolved:
     try:
-        resolved = mocgen_weights.resolve(model)
+        return mocgen_weights.resolve(model)
+    except mocgen_weights.WeightsError as error:
+        raise ModelError(str(error)) from None
+
+
+def _load_native(resolved: mocgen_weights.Resolved, device: torch.device, dtype: torch.dtype) -> NativeModel:
+    if is_pipeline(resolved.folder):
+        raise ModelError(
+            f"{resolved.folder} is a diffusers pipeline: generate, extend and inspect-routing run it; "
+            "this needs a model of mocgen's own kind, such as 'embedded'"
+        )
+    try:
         config, tensors = mocgen_weights.read_folder(resolved.folder)
         dit, codec, vocabulary, defaults = _build(config, resolved.folder)
         parts = nn.ModuleDict({"dit": dit, "codec": codec})

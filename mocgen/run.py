@@ -11,14 +11,16 @@ from fractions import Fraction
 from pathlib import Path
 
 import mocgen
-from mocgen.bundle import NativeModel, load_bundle
+from mocgen.bundle import load_bundle, load_native
 from mocgen.film import Film
 from mocgen.history import History, PastShot, pack_history, read_history
 from mocgen.model.attention import Recorder
+from mocgen.native import NativeModel
 from mocgen.plan import hold, make_plan, pick_device, pick_dtype, shot_ends
 from mocgen.settings import ModelLoading, Notice, OnEvent, Result, Settings, Writing
 from mocgen.storyboard import Scene
 from mocgen.video import VideoInfo, VideoWriter, resample_frames
+from mocgen.video_model import VideoModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +36,17 @@ def ignore(event: object) -> None:
     """Listens to nothing."""
 
 
-def load_model(settings: Settings, on_event: OnEvent = ignore) -> NativeModel:
+def load_model(settings: Settings, on_event: OnEvent = ignore) -> VideoModel:
     """The model that the settings name, on the device and in the dtype that they ask for."""
     device = pick_device(settings.device)
     on_event(ModelLoading(model=settings.model))
     return load_bundle(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
+
+
+def load_native_model(settings: Settings) -> NativeModel:
+    """Like `load_model`, for work that only a native model can do; raises ModelError for another."""
+    device = pick_device(settings.device)
+    return load_native(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
 
 
 def carry_out(
@@ -50,7 +58,7 @@ def carry_out(
     context_seconds: float | None = None,
     overwrite: bool,
     on_event: OnEvent,
-    make_recorder: Callable[[NativeModel], Recorder] | None = None,
+    make_recorder: Callable[[VideoModel], Recorder] | None = None,
 ) -> Run:
     """Make the shots of a scene and write them to `output`, after the clip if there is one.
 
@@ -66,8 +74,10 @@ def carry_out(
         clip_size=(clip.width, clip.height) if clip else None,
         clip_fps=clip.fps if clip else None,
     )
-    unknown = _report_unknown(model, scene, settings, on_event)
-    history = read_history(clip, model, seconds=context_seconds) if clip else History()
+    unknown = _report_unknown(model, scene, settings, on_event) if isinstance(model, NativeModel) else ()
+    for note in model.notes(settings):
+        on_event(Notice(message=note))
+    history = read_history(clip, model, seconds=context_seconds, size=plan.canvas) if clip else History()
     film = Film(
         model,
         plan,
@@ -79,7 +89,12 @@ def carry_out(
         recorder=make_recorder(model) if make_recorder else None,
     )
     made = dataclasses.replace(  # with the defaults that were taken, so that it can be made again
-        settings, steps=plan.steps, guidance=plan.guidance, top_k=plan.routing.top_k
+        settings,
+        steps=plan.steps,
+        guidance=plan.guidance,
+        top_k=plan.routing.top_k,
+        local_window=plan.routing.local_window,
+        causal=plan.routing.causal,
     )
     record = _record(scene, made, model, clip, context_seconds)
     copied, frames, shots = _write(film, output, clip, record, overwrite=overwrite)
@@ -125,7 +140,8 @@ def _write(
             writer.copy_source()
         copied = writer.frames_written
         shots = (*history.shots, *_write_shots(film, writer))
-        writer.attach(pack_history(shots, scene.prompt or history.prompt, film.model))
+        if film.model.keeps_latents:
+            writer.attach(pack_history(shots, scene.prompt or history.prompt, film.model))
     return copied, writer.frames_written, shots
 
 
@@ -163,7 +179,7 @@ def _report_unknown(
 def _record(
     scene: Scene,
     settings: Settings,
-    model: NativeModel,
+    model: VideoModel,
     clip: VideoInfo | None,
     context_seconds: float | None,
 ) -> str:

@@ -35,7 +35,9 @@ class Settings:
     negative: str = ""
     attention: AttentionName = "moc"
     top_k: int | None = None
-    causal: bool = True  # False: all shots are denoised jointly, each may route to later ones
+    local_window: int | None = None  # contexts of the own shot on either side that are always attended to
+    causal: bool | None = None  # False: all shots are denoised jointly, each may route to later ones
+    context_noise: float = 0.0  # share of noise in what finished shots and clips are remembered as
     device: DeviceName = "auto"
     dtype: DtypeName = "auto"
     upscale: bool = True  # False: write the model's own (small) picture size
@@ -57,6 +59,8 @@ class Settings:
         _check_range(self.steps, "steps", 1, 1000)
         _check_range(self.guidance, "guidance", 0, 100)
         _check_range(self.top_k, "top-k", 1, 1_000_000)
+        _check_range(self.local_window, "local-window", 0, 1_000_000)
+        _check_range(self.context_noise, "context-noise", 0, 0.5)
         _check_name(self.attention, "attention", ATTENTION_NAMES)
         _check_name(self.device, "device", get_args(DeviceName))
         _check_name(self.dtype, "dtype", get_args(DtypeName))

@@ -101,12 +101,28 @@ class RunOptions:
         int | None,
         typer.Option(metavar="K", help="How many contexts each token retrieves.", rich_help_panel=_ATTENTION),
     ] = None
+    local_window: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of its own shot a token always sees N contexts on either side; the rest is retrieved.",
+            rich_help_panel=_ATTENTION,
+        ),
+    ] = None
     causal: Annotated[
         bool | None,
         typer.Option(
             "--causal/--no-causal",
             metavar="",
             help="Retrieve from earlier shots only (default), or denoise all shots jointly.",
+            rich_help_panel=_ATTENTION,
+        ),
+    ] = None
+    context_noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Remember finished shots with a share X of noise, such as 0.02: less drift of colours.",
             rich_help_panel=_ATTENTION,
         ),
     ] = None

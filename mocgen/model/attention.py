@@ -26,6 +26,7 @@ class Routing:
     top_k: int = 5
     causal: bool = True
     reach: int | None = 8  # shots that an outer loop lets through to routing; None: all
+    local_window: int | None = None  # contexts on either side that stay anchors; None: the whole own shot
     drop_off: float = 0.0
     drop_in: float = 0.0
 
@@ -65,9 +66,10 @@ class AttentionContext:
 class Attention(nn.Module):
     """Multi-head self-attention with QK normalisation, rotary positions and routed contexts."""
 
-    def __init__(self, width: int, heads: int, layer: int) -> None:
+    def __init__(self, width: int, heads: int, layer: int, *, rotated_routing: bool) -> None:
+        """rotated_routing: choose contexts by queries and keys after their rotary turn, or before."""
         super().__init__()
-        self.heads, self.layer = heads, layer
+        self.heads, self.layer, self.rotated_routing = heads, layer, rotated_routing
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.q_scale = nn.Parameter(torch.ones(width // heads))
@@ -76,27 +78,51 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: AttentionContext) -> Tensor:  # (B, Lq, W)
         batch, tokens, width = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).unbind(2)
-        q = rotate(F.rms_norm(q, q.shape[-1:]) * self.q_scale.to(q.dtype), context.angles)
-        k = rotate(F.rms_norm(k, k.shape[-1:]) * self.k_scale.to(k.dtype), context.angles)
-        routing, layout, descriptors, recall = context.routing, context.layout, None, None
-        if context.memory is not None:
-            reach = routing.reach if routing.policy == "moc" else None
-            recall = context.memory.recall(self.layer, q, k, v, layout, reach=reach)
-            k, v, layout, descriptors = recall.keys, recall.values, recall.layout, recall.descriptors
-        selection = route(
-            q,
-            k,
-            layout,
-            top_k=routing.top_k,
-            causal=routing.causal,
-            policy=routing.policy,
-            drop_off=routing.drop_off if self.training else 0.0,
-            drop_in=routing.drop_in if self.training else 0.0,
-            generator=context.generator,
-            descriptors=descriptors,
-        )
-        if context.recorder is not None:
-            scene, contexts = (recall.scene, recall.contexts) if recall else (None, None)
-            context.recorder.record(self.layer, q, k, layout, selection, scene=scene, contexts=contexts)
-        attended = routed_attention(q, k, v, layout, selection)  # (B, Lq, H, D)
+        asking = F.rms_norm(q, q.shape[-1:]) * self.q_scale.to(q.dtype)
+        asked = F.rms_norm(k, k.shape[-1:]) * self.k_scale.to(k.dtype)
+        q, k = rotate(asking, context.angles), rotate(asked, context.angles)
+        if self.rotated_routing:
+            asking, asked = q, k
+        attended = attend(
+            self.layer, q, k, v, context, asking=asking, asked=asked, training=self.training
+        )  # (B, Lq, H, D)
         return self.out(attended.reshape(batch, tokens, width))
+
+
+def attend(
+    layer: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    context: AttentionContext,
+    *,
+    asking: Tensor,
+    asked: Tensor,
+    training: bool,
+) -> Tensor:
+    """Route the current tokens over memory and current contexts, and attend to what was chosen.
+
+    q, k, v, and the queries and keys that routing goes by: (B, Lq, H, D). Returns (B, Lq, H, D).
+    """
+    routing, layout, descriptors, recall = context.routing, context.layout, None, None
+    if context.memory is not None:
+        reach = routing.reach if routing.policy == "moc" else None
+        recall = context.memory.recall(layer, k, v, layout, asking=asking, asked=asked, reach=reach)
+        k, v, layout, descriptors = recall.keys, recall.values, recall.layout, recall.descriptors
+    selection = route(
+        asking,
+        asked if descriptors is None else None,
+        layout,
+        top_k=routing.top_k,
+        causal=routing.causal,
+        policy=routing.policy,
+        local_window=routing.local_window,
+        drop_off=routing.drop_off if training else 0.0,
+        drop_in=routing.drop_in if training else 0.0,
+        generator=context.generator,
+        descriptors=descriptors,
+    )
+    if context.recorder is not None:
+        scene, contexts = (recall.scene, recall.contexts) if recall else (None, None)
+        context.recorder.record(layer, q, k, layout, selection, scene=scene, contexts=contexts)
+    return routed_attention(q, k, v, layout, selection)

@@ -187,6 +187,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise ValueError(f"{name} must hold {len(kinds)} entries, not {len(value)}")
         return tuple(_build(k, item, where) for k, item in zip(kinds, value, strict=True))
+    if type(None) in typing.get_args(kind):  # TOML has no null: what is None cannot be written
+        kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             raise ValueError(f"{where.rstrip('.')} must be one of {', '.join(typing.get_args(kind))}")

@@ -89,7 +89,7 @@ def test_repeat_takes_everything_from_the_video(make_video, suffix: str) -> None
 def test_what_is_typed_wins_over_what_is_repeated(make_video) -> None:
     options = RunOptions(seed=4, causal=True, attention="dense")
     request = read_request(["a ring"], options, repeat=make_video("star.mp4", RECORD))
-    assert request.settings == Settings(seed=4, size=(640, 640), top_k=3, attention="dense")
+    assert request.settings == Settings(seed=4, size=(640, 640), top_k=3, attention="dense", causal=True)
     assert request.scene == Scene(shots=(Shot(caption="a ring"),))
 
 

@@ -6,7 +6,7 @@ from .checkpoint import read_checkpoint
 from .download import Fetching, Listing, OnFetching, list_repository
 from .errors import WeightsError
 from .files import load_tensors, read_folder, write_folder
-from .hub import Resolved, hub_id, pull, resolve
+from .hub import Resolved, hub_id, ignore, pull, resolve
 from .hub_failures import Unreachable
 from .loading import ModuleWeights, load_module, match_weights, put_tensor
 from .lora import Lora, merge_lora, read_lora
@@ -31,6 +31,7 @@ __all__ = [
     "find_cached",
     "find_entry",
     "hub_id",
+    "ignore",
     "list_repository",
     "load_module",
     "load_tensors",

@@ -44,12 +44,21 @@ class HostSource:
 
     @staticmethod
     def of(blocks: nn.ModuleList, device: torch.device) -> HostSource:
-        """The weights that the blocks have now, moved to host memory."""
-        held = [{name: value.cpu() for name, value in block.state_dict().items()} for block in blocks]
-        if device.type == "cuda":
-            for tensors in held:
-                for value in tensors.values():
-                    _lock_pages(value)
+        """The weights that the blocks have now, moved to host memory block by block.
+
+        Page-locked memory comes in powers of two, so that a block may take up to twice its size.
+        """
+        held: list[dict[str, Tensor]] = []
+        for block in blocks:
+            tensors = {name: value.cpu() for name, value in block.state_dict().items()}
+            if device.type == "cuda":
+                shapes = {name: (value.shape, value.dtype) for name, value in tensors.items()}
+                views = _views(torch.empty(_size(shapes), dtype=torch.uint8, pin_memory=True), shapes)
+                for name, view in views.items():
+                    view.copy_(tensors[name])
+                tensors = views
+                _give(block, tensors)  # so that what it had is let go of
+            held.append(tensors)
         return HostSource(held)
 
     def dtypes(self, index: int) -> Mapping[str, torch.dtype]:
@@ -140,13 +149,11 @@ class _Streamer:
                 slot.filled, slot.free = torch.cuda.Event(), torch.cuda.Event()
                 slot.free.record(torch.cuda.current_stream(self.device))
         shapes = [_shapes(block, self.source.dtypes(index)) for index, block in enumerate(self.blocks)]
-        size = max(sum(_aligned(shape, dtype) for shape, dtype in each.values()) for each in shapes)
+        size = max(map(_size, shapes))
         buffers = [torch.empty(size, dtype=torch.uint8, device=self.device) for _ in self.slots]
         for index, block in enumerate(self.blocks):
             self.targets.append(_views(buffers[index % 2], shapes[index]))
-            for name, value in self.targets[index].items():
-                is_parameter = name in dict(block.named_parameters())
-                put_tensor(block, name, nn.Parameter(value, requires_grad=False) if is_parameter else value)
+            _give(block, self.targets[index])
 
     def begin(self, index: int) -> None:
         """The block is about to run: its weights are there, and the next one's are on their way."""
@@ -181,8 +188,16 @@ class _Streamer:
         slot.block = index
 
 
-def _shapes(block: nn.Module, dtypes: Mapping[str, torch.dtype]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+Shapes = dict[str, tuple[torch.Size, torch.dtype]]
+
+
+def _shapes(block: nn.Module, dtypes: Mapping[str, torch.dtype]) -> Shapes:
     return {name: (value.shape, dtypes[name]) for name, value in block.state_dict().items()}
+
+
+def _size(shapes: Shapes) -> int:
+    """Bytes of tensors side by side."""
+    return sum(_aligned(shape, dtype) for shape, dtype in shapes.values())
 
 
 def _aligned(shape: torch.Size, dtype: torch.dtype) -> int:
@@ -190,7 +205,7 @@ def _aligned(shape: torch.Size, dtype: torch.dtype) -> int:
     return -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
 
 
-def _views(buffer: Tensor, shapes: Mapping[str, tuple[torch.Size, torch.dtype]]) -> dict[str, Tensor]:
+def _views(buffer: Tensor, shapes: Shapes) -> dict[str, Tensor]:
     """Tensors side by side in a buffer of bytes."""
     views: dict[str, Tensor] = {}
     start = 0
@@ -201,9 +216,8 @@ def _views(buffer: Tensor, shapes: Mapping[str, tuple[torch.Size, torch.dtype]])
     return views
 
 
-def _lock_pages(tensor: Tensor) -> None:
-    """Page-lock memory where it is; torch's own allocator would round it up to a power of two.
-
-    Where the system refuses, copies are merely slower.
-    """
-    torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0)
+def _give(block: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make tensors the parameters and buffers of a block."""
+    parameters = {name for name, _ in block.named_parameters()}
+    for name, value in tensors.items():
+        put_tensor(block, name, nn.Parameter(value, requires_grad=False) if name in parameters else value)

@@ -20,7 +20,6 @@ from .offload import FileSource, HostSource, fits, offload_blocks
 from .quantize import check_quantize, quantize_linears
 
 CPU = torch.device("cpu")
-_QUANTIZED = 0.55  # what is left of bf16 weights in eight bits: scales and other layers are counted in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +67,15 @@ def load_transformer(
         ModelError: what quantisation needs is not installed.
     """
     stack = _stack(module, blocks)
-    if _is_offloaded(storage, weights.bytes, device) and device != CPU and fits(weights.bytes, CPU):
+    offloaded = _is_offloaded(storage, weights.bytes, device)
+    if offloaded and device.type == "cuda" and fits(2 * weights.bytes, CPU):
         weights.fill(module, CPU)
         hold_transformer(module, storage, device, blocks=blocks)
         return
     loras = [read_lora(file, module, scale) for file, scale in storage.loras]
     prefix = f"{blocks}."
     _fill(module, weights, loras, device, lambda name: not name.startswith(prefix))
-    if _is_offloaded(storage, weights.bytes, device):
+    if offloaded:
         offload_blocks(stack, FileSource(weights, prefix, loras), device)
         return
     for index, block in enumerate(stack):

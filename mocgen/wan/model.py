@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -154,7 +153,6 @@ class WanModel:
             texts.append(f"{prompt} {following}".strip())
         texts.reverse()
         found = embed_texts(self.pipeline.folder, [*texts, negative], device=self._device, dtype=self._dtype)
-        gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return Words(captions=tuple(found[text] for text in texts), negative=found[negative])

@@ -88,22 +88,49 @@ def test_what_is_remembered_matters(run, clip: Path) -> None:
     assert np.abs(usual - last_frame_only).max() > 2
 
 
-def test_inspect_routing_with_a_clip(run, clip: Path) -> None:
+@pytest.mark.parametrize(
+    ("contexts", "shots", "frames"),
+    [
+        ("1", [0, 0, 0, 1, 1, 2, 2], [[0, 1], [1, 5], [5, 9], [0, 4], [4, 8], [0, 4], [4, 8]]),
+        ("2", [0, 0, 1, 2], [[0, 5], [5, 9], [0, 8], [0, 8]]),
+        ("1x1", [0] * 6 + [1] * 4 + [2] * 4, None),
+    ],
+)
+def test_inspect_routing_with_a_clip(
+    run, clip: Path, contexts: str, shots: list[int], frames: list[list[int]] | None
+) -> None:
     made, _ = run(
         "inspect-routing", "ti2v", "--clip", str(clip), "a blue star", "a red star", "--seconds", "0.34",
-        "--top-k", "1", "--out", "report",
+        "--top-k", "1", "--contexts", contexts, "--out", "report",
     )  # fmt: skip
     report = json.loads(Path("report/routing.json").read_text())
-    shots = [context["shot"] for context in report["contexts"]]
-    assert shots == [0, 0, 0, 1, 1, 2, 2]
+    assert [context["shot"] for context in report["contexts"]] == shots
+    assert frames is None or [context["frames"] for context in report["contexts"]] == frames
     assert made["loops"] == 0
     assert Path("report/index.html").is_file()
+
+
+def test_density_of_one_usual_clip(run) -> None:
+    """81 frames are 21 latent frames; each token sees its own and the three that it retrieves."""
+    made, _ = run("generate", "t2v", "a red star", "-o", "a.mp4")
+    assert made["frames"] == 81
+    assert made["density"] == pytest.approx(4 / 21)
+    wider, _ = run(
+        "generate", "t2v", "a red star", "--local-window", "1", "--first-frame", "--top-k", "2", "-o", "b.mp4"
+    )
+    # own frame, two neighbours, the first frame and two retrieved; less where some of these are one or missing
+    assert wider["density"] == pytest.approx((21 * 6 - 4) / 21**2)
 
 
 @pytest.mark.parametrize(
     ("model", "arguments", "line"),
     [
         ("t2v", ("extend", "clip.mp4", "a star"), "cannot extend a clip: it knows one noise level"),
+        (
+            "t2v",
+            ("generate", "a star", "--contexts", "8x"),
+            "neither a number of frames such as 4 nor a tile",
+        ),
         ("t2v", ("generate", "a star", "--causal"), "makes all shots jointly"),
         (
             "t2v",

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mocgen.model.attention import Routing
+from mocgen.model.cut import ContextCut
 from mocgen.model.memory import ContextMemory
 from mocgen.model.wan import WanDiT, WanShot
 from mocgen.model.wan_config import read_wan_config
-from mocgen.model.wan_contexts import ContextCut
 
 DENSE = Routing(policy="dense", causal=False)
 FRAMES, CHANNELS, ROWS, COLUMNS, WORDS = 5, 16, 6, 8, 7
@@ -90,10 +90,10 @@ def test_retrieving_everything_is_dense_attention(
     model, t = ours(wan_transformer), torch.full((1, FRAMES), 300)
     shots = [shot(latents, text, t)]
     (dense,) = model(shots, routing=DENSE)
-    everything = Routing(policy="moc", top_k=10_000, causal=False, local_window=0)
-    (routed,) = model(shots, routing=everything, cut=cut)
-    few = Routing(policy="moc", top_k=1, causal=False, local_window=0)
-    (sparse,) = model(shots, routing=few, cut=cut)
+    everything = Routing(policy="moc", top_k=10_000, causal=False, local_window=0, cut=cut)
+    (routed,) = model(shots, routing=everything)
+    few = Routing(policy="moc", top_k=1, causal=False, local_window=0, cut=cut)
+    (sparse,) = model(shots, routing=few)
     assert (routed - dense).abs().max() <= 1e-5
     assert (sparse - dense).abs().max() > 1e-3
 

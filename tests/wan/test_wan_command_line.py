@@ -118,7 +118,7 @@ def test_density_of_one_usual_clip(run) -> None:
     wider, _ = run(
         "generate", "t2v", "a red star", "--local-window", "1", "--first-frame", "--top-k", "2", "-o", "b.mp4"
     )
-    # own frame, two neighbours, the first frame and two retrieved; less where some of these are one or missing
+    # own frame, two neighbours, the first frame, two retrieved; less where some coincide or are missing
     assert wider["density"] == pytest.approx((21 * 6 - 4) / 21**2)
 
 

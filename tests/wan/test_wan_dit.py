@@ -12,7 +12,7 @@ from mocgen.model.attention import Routing
 from mocgen.model.cut import ContextCut
 from mocgen.model.memory import ContextMemory
 from mocgen.model.wan import WanDiT, WanShot
-from mocgen.model.wan_config import read_wan_config
+from mocgen.model.wan_config import WanConfig, read_wan_config
 
 DENSE = Routing(policy="dense", causal=False)
 FRAMES, CHANNELS, ROWS, COLUMNS, WORDS = 5, 16, 6, 8, 7
@@ -146,3 +146,24 @@ def test_the_memory_gives_what_recomputing_gives(
 def test_what_is_not_covered_is_named(wan_transformer, change: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read_wan_config(json.loads(wan_transformer.to_json_string()) | change)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "parameters"),
+    [
+        ({"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}, 1_418_996_800),
+        (
+            {"num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30, "in_channels": 48}
+            | {"out_channels": 48},
+            4_999_787_712,
+        ),
+    ],
+    ids=["Wan2.1-T2V-1.3B", "Wan2.2-TI2V-5B"],
+)
+def test_published_sizes_have_the_published_number_of_parameters(
+    sizes: dict[str, int], parameters: int
+) -> None:
+    with torch.device("meta"):
+        model = WanDiT(WanConfig(**sizes))
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert len(model.state_dict()) == 825

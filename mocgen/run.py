@@ -15,9 +15,10 @@ from mocgen.bundle import load_bundle, load_native
 from mocgen.film import Film
 from mocgen.history import History, PastShot, pack_history, read_history
 from mocgen.model.attention import Recorder
+from mocgen.model.storage import Storage
 from mocgen.native import NativeModel
 from mocgen.plan import hold, make_plan, pick_device, pick_dtype, shot_ends
-from mocgen.settings import ModelLoading, Notice, OnEvent, Result, Settings, Writing
+from mocgen.settings import ModelFetching, ModelLoading, Notice, OnEvent, Result, Settings, Writing
 from mocgen.storyboard import Scene
 from mocgen.video import VideoInfo, VideoWriter, resample_frames
 from mocgen.video_model import VideoModel
@@ -39,8 +40,16 @@ def ignore(event: object) -> None:
 def load_model(settings: Settings, on_event: OnEvent = ignore) -> VideoModel:
     """The model that the settings name, on the device and in the dtype that they ask for."""
     device = pick_device(settings.device)
+    storage = Storage.of(settings)
     on_event(ModelLoading(model=settings.model))
-    return load_bundle(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
+    return load_bundle(
+        settings.model,
+        device=device,
+        dtype=pick_dtype(settings.dtype, device),
+        storage=storage,
+        offline=settings.offline,
+        on_fetching=lambda f: on_event(ModelFetching(file=f.file, done=f.done, total=f.total)),
+    )
 
 
 def load_native_model(settings: Settings) -> NativeModel:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from mocgen.settings import AttentionName, DeviceName, DtypeName
+from mocgen.settings import AttentionName, DeviceName, DtypeName, OffloadName, QuantizeName
 
 FormatName = Literal["human", "json"]
 
@@ -159,6 +159,39 @@ class RunOptions:
         DtypeName | None,
         typer.Option(metavar="NAME", help="auto (default), fp32 or bf16.", rich_help_panel=_MODEL),
     ] = None
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:SCALE]",
+            help="Merge a LoRA file (.safetensors) into the model; can be given several times.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+    offload: Annotated[
+        OffloadName | None,
+        typer.Option(
+            metavar="NAME",
+            help="auto (default), none, or blocks: only two blocks' weights on the device at a time.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+    quantize: Annotated[
+        QuantizeName | None,
+        typer.Option(
+            metavar="NAME",
+            help="int8 or fp8: hold the blocks' weights in eight bits (needs torchao).",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            metavar="",
+            help="Do not ask the Hub: what is in its cache must do.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False
     upscale: Annotated[
         bool | None,
         typer.Option(

@@ -78,6 +78,10 @@ def _settings(typed: RunOptions, base: Settings) -> Settings:
         device=base.device if typed.device is None else typed.device,
         dtype=base.dtype if typed.dtype is None else typed.dtype,
         upscale=base.upscale if typed.upscale is None else typed.upscale,
+        lora=base.lora if typed.lora is None else tuple(typed.lora),
+        offload=base.offload if typed.offload is None else typed.offload,
+        quantize=base.quantize if typed.quantize is None else typed.quantize,
+        offline=typed.offline,  # says how to fetch the model, not what to make
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from mocgen.denoise import Denoiser
 from mocgen.errors import ModelError, UsageError
 from mocgen.model.attention import Routing
 from mocgen.model.cut import ONE_FRAME, ContextCut
+from mocgen.model.storage import Storage, load_transformer
 from mocgen.model.wan import FP32, WanDiT
 from mocgen.model.wan_contexts import make_grid
 from mocgen.settings import Settings
@@ -34,7 +36,9 @@ CONTEXT_SECONDS = 2.0
 WARM_UP = 16  # latent frames before a shot that are decoded with it, so that there is no seam
 
 
-def load_pipeline(resolved: mocgen_weights.Resolved, *, device: torch.device, dtype: torch.dtype) -> WanModel:
+def load_pipeline(
+    resolved: mocgen_weights.Resolved, *, device: torch.device, dtype: torch.dtype, storage: Storage
+) -> WanModel:
     """A model whose weights are read when they are needed: text encoder, transformer, VAE.
 
     Raises:
@@ -46,7 +50,13 @@ def load_pipeline(resolved: mocgen_weights.Resolved, *, device: torch.device, dt
             f"{resolved.folder} is a diffusers pipeline, which needs {', '.join(missing)}: "
             f"pip install {' '.join(PACKAGES)}"
         )
-    return WanModel(read_pipeline(resolved.folder), device=device, dtype=dtype, revision=resolved.revision)
+    return WanModel(
+        read_pipeline(resolved.folder),
+        device=device,
+        dtype=dtype,
+        storage=storage,
+        revision=resolved.revision,
+    )
 
 
 class WanModel:
@@ -62,10 +72,16 @@ class WanModel:
     keeps_latents = False
 
     def __init__(
-        self, pipeline: PipelineFolder, *, device: torch.device, dtype: torch.dtype, revision: str
+        self,
+        pipeline: PipelineFolder,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        storage: Storage,
+        revision: str,
     ) -> None:
         self.pipeline, self.revision = pipeline, revision
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._storage = device, dtype, storage
         family = pipeline.family
         self.defaults = Defaults(
             frames=family.frames, fps=family.fps, steps=STEPS, guidance=family.guidance, top_k=TOP_K
@@ -159,8 +175,15 @@ class WanModel:
             following = caption or following
             texts.append(f"{prompt} {following}".strip())
         texts.reverse()
-        found = embed_texts(self.pipeline.folder, [*texts, negative], device=self._device, dtype=self._dtype)
+        found = embed_texts(
+            self.pipeline.folder,
+            [*texts, negative],
+            device=self._device,
+            dtype=self._dtype,
+            offload=self._storage.offload,
+        )
         if self._device.type == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
         return Words(captions=tuple(found[text] for text in texts), negative=found[negative])
 
@@ -225,7 +248,9 @@ class WanModel:
             dit = WanDiT(self.pipeline.transformer)
         folder = self.pipeline.folder / "transformer"
         try:
-            mocgen_weights.load_module(dit, folder, dtype=self._dtype, device=self._device, fp32=FP32)
+            rename = mocgen_weights.wan_renaming(folder)
+            weights = mocgen_weights.match_weights(dit, folder, dtype=self._dtype, rename=rename, fp32=FP32)
+            load_transformer(dit, weights, self._storage, self._device)
         except mocgen_weights.WeightsError as error:
             raise ModelError(str(error)) from None
         return dit.eval()

@@ -14,15 +14,14 @@ dense attention: sparse use without fine-tuning is an experiment, gradients for 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mocgen.errors import ModelError, UsageError
-from mocgen.model.wan_contexts import ContextCut, lay_out, make_grid
-from mocgen_kernels import Backend, ContextLayout, Kind, Selection, route, routed_attention
+from mocgen.integrations.arrangement import Arrangement, arrange, routed_tokens
+from mocgen_kernels import Backend, ContextLayout, Selection, route, routed_attention
 
 Attention = Literal["moc", "dense", "random"]
 Grid = tuple[int, int, int]  # latent frames, rows and columns of tokens
@@ -66,7 +65,7 @@ def enable_moc(
     `torch.compile` takes the transformer whole if shapes are static (`dynamic=False`), else in two graphs.
 
     Args:
-        transformer: a `WanTransformer3DModel`, `SkyReelsV2Transformer3DModel` or `LTXVideoTransformer3DModel`.
+        transformer: `WanTransformer3DModel`, `SkyReelsV2Transformer3DModel` or `LTXVideoTransformer3DModel`.
         top_k: contexts that each token and head is routed to, besides its anchors.
         attention: "moc": those of highest score; "random": any; "dense": all, which is what the model does
             by itself.
@@ -106,7 +105,7 @@ def enable_moc(
         backend=backend,
     )
     try:
-        layout, _ = installed.arrangement((2, 1, 1))
+        layout = installed.arrange((2, 1, 1)).layout
         frames = torch.zeros(1, 2, 1, 1)
         replace(installed, backend="auto").select(frames, frames, layout, training=True)
     except ValueError as error:
@@ -143,10 +142,11 @@ def moc_info(transformer: nn.Module) -> MoCInfo:
     transformer = _checked(transformer)
     installed = _enabled(transformer)
     own: Any = transformer
-    routed = [p.routed for p in own.attn_processors.values() if isinstance(p, MoCAttnProcessor)]
-    if installed.grid is None or any(tokens is None for tokens in routed):
+    layers = [p for p in own.attn_processors.values() if isinstance(p, MoCAttnProcessor)]
+    routed = [layer.routed for layer in layers if layer.routed is not None]
+    if installed.grid is None or not routed:
         raise UsageError("the transformer has not been called since enable_moc")
-    layout, _ = installed.arrangement(installed.grid)
+    layout = installed.arrange(installed.grid).layout
     queries = torch.zeros(()).expand(1, layout.length, 1, 1)
     nothing_routed = replace(installed, policy="moc", top_k=0, backend="auto")
     anchors = nothing_routed.select(queries, None, layout, training=False)
@@ -181,15 +181,16 @@ class _Installation:
     replaced: dict[str, Any] = field(default_factory=dict)  # processors by name
     hook: Any = None
     grid: Grid | None = None
+    arranged: Arrangement | None = None
 
     def note_grid(self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Before every call of the transformer: the grid of its tokens, from what it is called with."""
         self.grid = _grid_of(module, arguments, named)
+        self.arranged = self.arrange(self.grid)
 
-    def arrangement(self, grid: Grid) -> tuple[ContextLayout, Tensor | None]:
-        """The contexts, and the order in which they hold the tokens; None: as they come."""
+    def arrange(self, grid: Grid) -> Arrangement:
         one_take = self.local_window > 0
-        return _arrangement(*grid, self.frames_per_context, self.tile, one_take, self.first_frame)
+        return arrange(*grid, self.frames_per_context, self.tile, one_take, self.first_frame)
 
     def select(self, q: Tensor, k: Tensor | None, layout: ContextLayout, *, training: bool) -> Selection:
         return route(
@@ -199,7 +200,7 @@ class _Installation:
             top_k=self.top_k,
             causal=self.causal,
             policy=self.policy,
-            text_anchors="all",  # see `_arrangement`
+            text_anchors="all",  # see `arrange`
             local_window=self.local_window or None,
             top_p=self.top_p,
             sub_descriptors=self.sub_descriptors,
@@ -226,23 +227,28 @@ class MoCAttnProcessor:
     ) -> Tensor:
         if encoder_hidden_states is not None or attention_mask is not None:
             raise UsageError("routed self-attention takes no mask; for causal generation use causal=True")
-        grid = self.installed.grid
+        grid, arranged = self.installed.grid, self.installed.arranged
         assert grid is not None  # noted before the first layer
-        layout, order = self.installed.arrangement(grid)
-        if layout.length != hidden_states.shape[1]:
+        assert arranged is not None
+        frames, rows, columns = grid
+        if hidden_states.shape[1] != frames * rows * columns:
             raise UsageError(
-                f"{hidden_states.shape[1]} tokens came, but {grid[0]} frames of {grid[1]} × {grid[2]} tokens "
-                f"are {layout.length}; conditioning tokens and context parallelism do not go with enable_moc"
+                f"{hidden_states.shape[1]} tokens came, but {frames} frames of {rows} × {columns} tokens are "
+                f"{frames * rows * columns}; enable_moc goes neither with tokens beside the grid nor with "
+                "context parallelism"
             )
         q, k, v = _project(attn, hidden_states, rotary_emb)  # (B, L, H, D)
-        if order is not None:
-            q, k, v = (x[:, order.to(x.device)] for x in (q, k, v))
-        selection = self.installed.select(q, k, layout, training=attn.training)
-        self.routed = _routed_tokens(selection)
-        compensate, backend = self.installed.compensate, self.installed.backend
-        attended = routed_attention(q, k, v, layout, selection, compensate=compensate, backend=backend)
-        if order is not None:
-            attended = attended[:, order.argsort().to(attended.device)]
+        if arranged.order is not None:
+            order = arranged.order.to(q.device)
+            q, k, v = (x[:, order] for x in (q, k, v))
+        layout, installed = arranged.layout, self.installed
+        selection = installed.select(q, k, layout, training=attn.training)
+        self.routed = routed_tokens(selection, arranged)
+        attended = routed_attention(
+            q, k, v, layout, selection, compensate=installed.compensate, backend=installed.backend
+        )
+        if arranged.inverse is not None:
+            attended = attended[:, arranged.inverse.to(q.device)]
         out, dropout = attn.to_out
         result: Tensor = dropout(out(attended.flatten(2, 3).type_as(q)))
         return result
@@ -256,8 +262,8 @@ def _checked(transformer: nn.Module) -> nn.Module:
     transformer = getattr(transformer, "_orig_mod", transformer)  # of torch.compile
     if not isinstance(transformer, known):
         raise ModelError(
-            f"{type(transformer).__name__} is not supported; give the transformer of a Wan, SkyReels-V2 or LTX "
-            "pipeline, as in enable_moc(pipe.transformer)"
+            f"{type(transformer).__name__} is not supported; give the transformer of a Wan, SkyReels-V2 or "
+            "LTX pipeline, as in enable_moc(pipe.transformer)"
         )
     return transformer
 
@@ -281,54 +287,12 @@ def _grid_of(transformer: Any, arguments: tuple[Any, ...], named: dict[str, Any]
         frames, rows, columns = (size // patch for size, patch in sizes)
         return frames, rows, columns
     names = ("num_frames", "height", "width")  # LTX: tokens, and their grid in arguments 4 to 6
-    frames, rows, columns = (named.get(n, (arguments[i : i + 1] or (None,))[0]) for i, n in enumerate(names, 4))
+    frames, rows, columns = (
+        named.get(n, (arguments[i : i + 1] or (None,))[0]) for i, n in enumerate(names, 4)
+    )
     if frames is None or rows is None or columns is None:
         raise UsageError("enable_moc needs num_frames, height and width in calls of the LTX transformer")
     return frames, rows, columns
-
-
-@torch.compiler.assume_constant_result
-def _arrangement(
-    frames: int,
-    rows: int,
-    columns: int,
-    frames_per_context: int,
-    tile: tuple[int, int] | None,
-    one_take: bool,
-    first_frame: bool,
-) -> tuple[ContextLayout, Tensor | None]:
-    """The contexts of a grid of tokens; `order` lists the tokens as contexts hold them, if not frame by frame.
-
-    To the operator a shot is what attends to itself densely. In one take that is nothing but the own context
-    and its local window; otherwise every context, or the tiles of a frame, form a shot of their own. What all
-    queries attend to are captions: the first frame takes the place of one.
-    """
-    return _cached_arrangement(frames, rows, columns, frames_per_context, tile, one_take, first_frame)
-
-
-@lru_cache(maxsize=16)
-def _cached_arrangement(
-    frames: int,
-    rows: int,
-    columns: int,
-    frames_per_context: int,
-    tile: tuple[int, int] | None,
-    one_take: bool,
-    first_frame: bool,
-) -> tuple[ContextLayout, Tensor | None]:
-    cut = ContextCut(frames=frames_per_context, tile=tile)
-    tokens = make_grid(rows, columns, cut)
-    step = frames if one_take else cut.frames
-    shots = [(first // step, min(step, frames - first)) for first in range(0, frames, step)]
-    layout = lay_out(shots, tokens, cut)
-    if first_frame:
-        count = len(tokens.tiles)
-        layout = replace(layout, kinds=[*[Kind.TEXT] * count, *layout.kinds[count:]])
-    hash(layout), layout.length  # are kept in the layout, which a graph that is compiled cannot do
-    if tile is None:
-        return layout, None
-    starts = torch.arange(frames)[:, None] * (rows * columns)
-    return layout, (starts + tokens.order).flatten()
 
 
 def _project(
@@ -350,36 +314,3 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((-odd, even), dim=-1).flatten(-2)
     return (x.float() * cos + turned * sin).to(x.dtype)
-
-
-def _routed_tokens(selection: Selection) -> Tensor | float:
-    """Sum over queries of the tokens that they are routed to, mean over batch items and heads."""
-    lengths = selection.layout.lengths
-    table = selection.table
-    if table is not None:
-        sizes = torch.tensor(lengths, dtype=torch.float64)
-        return float(sizes @ table.double() @ sizes)
-    words = selection.words
-    assert words is not None
-    total = words.new_zeros((), dtype=torch.int64)
-    for length in set(lengths):
-        total += length * _bits(words & _mask(lengths, length).to(words.device))
-    return total / (selection.batch * selection.heads)
-
-
-@torch.compiler.assume_constant_result
-@lru_cache(maxsize=64)
-def _mask(lengths: tuple[int, ...], length: int) -> Tensor:
-    """Words with the bits of the contexts of one length: (W,) int32."""
-    words = [0] * -(-len(lengths) // 32)
-    for context, tokens in enumerate(lengths):
-        words[context // 32] |= (tokens == length) << context % 32
-    return torch.tensor(words, dtype=torch.int64).to(torch.int32)
-
-
-def _bits(words: Tensor) -> Tensor:
-    """Number of bits that are set in int32 words: neighbouring fields of 1, 2, 4 bits are added, then bytes."""
-    x = words - ((words >> 1) & 0x55555555)
-    x = (x & 0x33333333) + ((x >> 2) & 0x33333333)
-    x = (x + (x >> 4)) & 0x0F0F0F0F
-    return x.contiguous().view(torch.uint8).sum()

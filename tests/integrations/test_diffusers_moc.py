@@ -132,7 +132,9 @@ def test_gradients_reach_every_parameter_of_attention(model: Tiny, checkpointing
             model.transformer.enable_gradient_checkpointing()
         model.transformer.train().zero_grad()
         model().square().mean().backward()
-        found = {name: p.grad.clone() for name, p in model.transformer.named_parameters() if ".attn1." in name}
+        found = {
+            name: p.grad.clone() for name, p in model.transformer.named_parameters() if ".attn1." in name
+        }
         assert all(grad.isfinite().all() for grad in found.values())
         grads.append(found)
         disable_moc(model.transformer)
@@ -144,7 +146,9 @@ def test_gradients_reach_every_parameter_of_attention(model: Tiny, checkpointing
 @torch.no_grad()
 def test_bf16(model: Tiny) -> None:
     model.transformer.to(torch.bfloat16)
-    floats = {n: v.bfloat16() for n, v in model.arguments.items() if torch.is_tensor(v) and v.is_floating_point()}
+    floats = {
+        n: v.bfloat16() for n, v in model.arguments.items() if torch.is_tensor(v) and v.is_floating_point()
+    }
     own = model(**floats)
     enable_moc(model.transformer, attention="dense")
     assert near(model(**floats), own, 0.03)

@@ -126,7 +126,9 @@ class NativeModel:
         return NativeDenoiser(self.dit)
 
     def check(self, settings: Settings, *, extends: bool) -> None:
-        """Nothing to refuse."""
+        """Raises UsageError for contexts of another shape than the model was trained with."""
+        if settings.contexts is not None:
+            raise UsageError("--contexts is for checkpoints of the Wan family; this model's are its own")
 
     def notes(self, settings: Settings) -> list[str]:
         """Nothing to tell."""
@@ -139,6 +141,7 @@ class NativeModel:
             top_k=settings.top_k or self.defaults.top_k,
             causal=settings.causal is not False,
             local_window=settings.local_window,
+            first_frame=settings.first_frame,
         )
 
     def sizes(self, settings: Settings, clip: Size | None) -> tuple[Size, Size]:
@@ -199,7 +202,7 @@ class NativeModel:
         if not latents.isfinite().all():
             raise ValueError("they hold values that are no numbers")
 
-    def pictures(self, latents: Tensor, *, opens: bool) -> list[Picture]:
+    def pictures(self, latents: Tensor, routing: Routing, *, opens: bool) -> list[Picture]:
         """The first frame of each group that is one context."""
         group = self.dit.config.patch_frames
         firsts = self.decode(latents[::group]).numpy()

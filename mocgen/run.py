@@ -102,7 +102,6 @@ def carry_out(
         steps=plan.steps,
         guidance=plan.guidance,
         top_k=plan.routing.top_k,
-        local_window=plan.routing.local_window,
         causal=plan.routing.causal,
     )
     record = _record(scene, made, model, clip, context_seconds)

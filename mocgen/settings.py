@@ -36,6 +36,8 @@ class Settings:
     attention: AttentionName = "moc"
     top_k: int | None = None
     local_window: int | None = None  # contexts of the own shot on either side that are always attended to
+    first_frame: bool = False  # beside a local window, the own shot's first context is always attended to
+    contexts: str | None = None  # "4": latent frames; "8x8": a tile of rows and columns of tokens
     causal: bool | None = None  # False: all shots are denoised jointly, each may route to later ones
     context_noise: float = 0.0  # share of noise in what finished shots and clips are remembered as
     device: DeviceName = "auto"

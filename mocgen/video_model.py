@@ -129,5 +129,5 @@ class VideoModel(Protocol):
     def check_latents(self, latents: Tensor) -> None:
         """Raises ValueError if these (1, T, C, h, w) are no latents of a shot of this model."""
 
-    def pictures(self, latents: Tensor, *, opens: bool) -> list[Picture]:
+    def pictures(self, latents: Tensor, routing: Routing, *, opens: bool) -> list[Picture]:
         """What the video contexts of a shot show, in order; latents (T, C, h, w), `opens`: the scene."""

@@ -109,6 +109,23 @@ class RunOptions:
             rich_help_panel=_ATTENTION,
         ),
     ] = None
+    first_frame: Annotated[
+        bool | None,
+        typer.Option(
+            "--first-frame/--no-first-frame",
+            metavar="",
+            help="Beside a local window, always see the first context of the own shot too.",
+            rich_help_panel=_ATTENTION,
+        ),
+    ] = None
+    contexts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|RxC",
+            help="What a context of a Wan checkpoint is: N latent frames (default: 1), or RxC tokens of one.",
+            rich_help_panel=_ATTENTION,
+        ),
+    ] = None
     causal: Annotated[
         bool | None,
         typer.Option(

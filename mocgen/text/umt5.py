@@ -56,6 +56,7 @@ def embed_texts(
         mask = read.attention_mask.to(device)
         hidden = encoder(read.input_ids.to(device), mask).last_hidden_state
         embeddings[text] = hidden * mask[..., None]
+    encoder.to("meta")  # its memory is free from here on
     return embeddings
 
 

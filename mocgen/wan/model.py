@@ -18,9 +18,10 @@ from mocgen.codec.wan_vae import WanVAE
 from mocgen.denoise import Denoiser
 from mocgen.errors import ModelError, UsageError
 from mocgen.model.attention import Routing
+from mocgen.model.cut import ONE_FRAME, ContextCut
 from mocgen.model.storage import Storage, load_transformer
 from mocgen.model.wan import FP32, WanDiT
-from mocgen.model.wan_contexts import ContextCut
+from mocgen.model.wan_contexts import make_grid
 from mocgen.settings import Settings
 from mocgen.text.umt5 import embed_texts
 from mocgen.video import VideoInfo, read_frames
@@ -98,6 +99,10 @@ class WanModel:
 
     def check(self, settings: Settings, *, extends: bool) -> None:
         """Raises UsageError for what needs a noise level per frame, where the model has one for all."""
+        try:
+            _cut(settings)
+        except ValueError as error:
+            raise UsageError(f"contexts: {error}") from None
         if self.pipeline.family.per_frame:
             return
         name = self.pipeline.family.name
@@ -135,6 +140,8 @@ class WanModel:
             top_k=top_k,
             causal=causal,
             local_window=windows.get(settings.attention, 0) if local is None else local,
+            first_frame=settings.first_frame,
+            cut=_cut(settings),
         )
 
     def sizes(self, settings: Settings, clip: Size | None) -> tuple[Size, Size]:
@@ -175,8 +182,8 @@ class WanModel:
             dtype=self._dtype,
             offload=self._storage.offload,
         )
-        gc.collect()
         if self._device.type == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
         return Words(captions=tuple(found[text] for text in texts), negative=found[negative])
 
@@ -187,7 +194,6 @@ class WanModel:
             self._dit,
             self._make_scheduler,
             latent_size=(height // self.pipeline.spatial, width // self.pipeline.spatial),
-            cut=ContextCut(),
             fps=self.pipeline.family.fps,
         )
 
@@ -218,14 +224,22 @@ class WanModel:
         if latents.ndim != 5 or latents.shape[2] != self.pipeline.transformer.in_channels:
             raise ValueError(f"they have the shape {tuple(latents.shape)}")
 
-    def pictures(self, latents: Tensor, *, opens: bool) -> list[Picture]:
-        """Of each latent frame its last picture, decoded without what came before the shot."""
-        pictures, first = [], 0
-        for number, frames in enumerate(self._vae.decoding().push(latents.transpose(0, 1))):
-            count = 1 if opens and number == 0 else self.pipeline.temporal
-            thumbnail: np.ndarray = to_pixels(frames)[-1].cpu().numpy()
-            pictures.append(Picture(frames=(first, first + count), thumbnail=thumbnail))
-            first += count
+    def pictures(self, latents: Tensor, routing: Routing, *, opens: bool) -> list[Picture]:
+        """The last picture of each run of latent frames, or its tiles; decoded without what came before."""
+        cut, stride = routing.cut, self.pipeline.stride
+        rows, columns = (side // self.pipeline.transformer.patch for side in latents.shape[2:])
+        spans = make_grid(rows, columns, cut).spans
+        pictures, begin, end = [], 0, 0
+        for number, frames in enumerate(self._vae.decoding().push(latents.transpose(0, 1)), start=1):
+            end += 1 if opens and number == 1 else self.pipeline.temporal
+            if number % cut.frames and number < len(latents):
+                continue
+            picture: np.ndarray = to_pixels(frames)[-1].cpu().numpy()
+            for band, part in spans:
+                tile = picture[band.start * stride : band.stop * stride]
+                tile = tile[:, part.start * stride : part.stop * stride]
+                pictures.append(Picture(frames=(begin, end), thumbnail=tile))
+            begin = end
         return pictures
 
     @cached_property
@@ -250,3 +264,7 @@ class WanModel:
 
         kind = getattr(diffusers, self.pipeline.scheduler)
         return kind.from_pretrained(self.pipeline.folder / "scheduler", local_files_only=True)
+
+
+def _cut(settings: Settings) -> ContextCut:
+    return ONE_FRAME if settings.contexts is None else ContextCut.parse(settings.contexts)

@@ -71,6 +71,7 @@ def test_pull_info_and_rm(run_mocgen, fake_hub: Any, cache: Path) -> None:
         (("info", "nonsense"), 1, "unknown model: nonsense"),
         (("info", "."), 1, "holds no config.json"),
         (("rm", "owner/native@v1"), 2, "leave out @v1"),
+        (("pull", "embedded"), 2, "it is a folder"),
         (("rm", "embedded"), 2, "it is a folder"),
         (("pull",), 2, "MODEL"),
         (("push", "owner/native"), 2, "push"),

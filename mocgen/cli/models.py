@@ -103,6 +103,7 @@ def pull(
         "revision": snapshot.commit,
         "folder": str(snapshot.folder),
         "licence": entry.licence if entry else "",
+        "page": entry.page if entry else "",
     }
     _print_facts(facts, format)
 

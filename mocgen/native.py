@@ -108,6 +108,7 @@ class NativeModel:
     revision: str = ""
 
     context_seconds = 60.0
+    extends = True
     past_in_sequence = False
     keeps_latents = True
 

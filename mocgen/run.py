@@ -122,6 +122,7 @@ def carry_out(
         elapsed_seconds=time.monotonic() - start,
         shots=len(scene.shots),
         unknown_words=unknown,
+        can_be_extended=model.extends,
     )
     return Run(result=result, film=film, shots=shots)
 

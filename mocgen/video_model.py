@@ -83,6 +83,10 @@ class VideoModel(Protocol):
         """The network that takes noise away, for pictures of this size."""
 
     @property
+    def extends(self) -> bool:
+        """Whether it can go on from a clip."""
+
+    @property
     def past_in_sequence(self) -> bool:
         """Whether jointly denoised shots see a clip in their own sequence, not in the memory."""
 

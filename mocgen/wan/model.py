@@ -97,6 +97,11 @@ class WanModel:
         """Heads per layer."""
         return self.pipeline.transformer.num_attention_heads
 
+    @property
+    def extends(self) -> bool:
+        """Whether clean frames can stand beside noisy ones."""
+        return self.pipeline.family.per_frame
+
     def check(self, settings: Settings, *, extends: bool) -> None:
         """Raises UsageError for what needs a noise level per frame, where the model has one for all."""
         try:

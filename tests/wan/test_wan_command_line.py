@@ -211,7 +211,7 @@ def test_baselines(run, attention: str, density: float) -> None:
     frame of the earlier one.
     """
     made, _ = run(
-        "generate", "t2v", "a red star", "a blue star", "--seconds", "0.35", "--attention", attention,
+        "generate", "t2v", "a red star", "a blue star", "--seconds", "0.4", "--attention", attention,
         "--top-k", "1", "--guidance", "1", "-o", "a.mp4",
     )  # fmt: skip
     assert made["frames"] == 5 + 8

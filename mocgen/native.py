@@ -108,6 +108,7 @@ class NativeModel:
     revision: str = ""
 
     context_seconds = 60.0
+    extends = True
     past_in_sequence = False
     keeps_latents = True
 
@@ -130,7 +131,7 @@ class NativeModel:
         if settings.contexts is not None:
             raise UsageError("--contexts is for checkpoints of the Wan family; this model's are its own")
 
-    def notes(self, settings: Settings) -> list[str]:
+    def notes(self, settings: Settings, *, alone: bool) -> list[str]:
         """Nothing to tell."""
         return []
 

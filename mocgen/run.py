@@ -88,7 +88,7 @@ def carry_out(
         clip_fps=clip.fps if clip else None,
     )
     unknown = _report_unknown(model, scene, settings, on_event) if isinstance(model, NativeModel) else ()
-    for note in model.notes(settings):
+    for note in model.notes(settings, alone=len(scene.shots) == 1 and clip is None):
         on_event(Notice(message=note))
     history = read_history(clip, model, seconds=context_seconds, size=plan.canvas) if clip else History()
     film = Film(
@@ -126,6 +126,7 @@ def carry_out(
         elapsed_seconds=time.monotonic() - start,
         shots=len(scene.shots),
         unknown_words=unknown,
+        can_be_extended=model.extends,
     )
     return Run(result=result, film=film, shots=shots)
 
@@ -158,7 +159,7 @@ def _write(
 
 
 def _write_shots(film: Film, writer: VideoWriter) -> list[PastShot]:
-    """Write each shot as soon as it is done; returns what is remembered of them."""
+    """Write each shot as soon as it is done; returns what is remembered of them, if it is asked for."""
     past: list[PastShot] = []
     ends = shot_ends(film.plan)
     begin = 0
@@ -168,7 +169,8 @@ def _write_shots(film: Film, writer: VideoWriter) -> list[PastShot]:
         count = ends[shot.number] - begin
         writer.write(pixels[hold(len(pixels), count)])
         begin = ends[shot.number]
-        past.append(shot.past)
+        if film.model.keeps_latents or film.recorder:
+            past.append(shot.past)
     return past
 
 

@@ -180,3 +180,4 @@ class Result:
     elapsed_seconds: float
     shots: int
     unknown_words: tuple[str, ...] = field(default=())
+    can_be_extended: bool = True  # by the same model

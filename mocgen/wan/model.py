@@ -97,6 +97,11 @@ class WanModel:
         """Heads per layer."""
         return self.pipeline.transformer.num_attention_heads
 
+    @property
+    def extends(self) -> bool:
+        """Whether clean frames can stand beside noisy ones."""
+        return self.pipeline.family.per_frame
+
     def check(self, settings: Settings, *, extends: bool) -> None:
         """Raises UsageError for what needs a noise level per frame, where the model has one for all."""
         try:
@@ -117,11 +122,11 @@ class WanModel:
                 "leave the option out"
             )
 
-    def notes(self, settings: Settings) -> list[str]:
+    def notes(self, settings: Settings, *, alone: bool) -> list[str]:
         """That these checkpoints were trained otherwise."""
         routing = self.routing(settings)
         ways = ["retrieves contexts"] if routing.policy != "dense" else []
-        ways += ["attends to earlier shots only"] if routing.causal else []
+        ways += ["attends to earlier shots only"] if routing.causal and not alone else []
         if not ways:
             return []
         return [
@@ -201,7 +206,7 @@ class WanModel:
         """Goes on from the end of the past; the first latent frame of a scene is one picture."""
         decoding = self._vae.decoding()
         if past:
-            tail = torch.cat([latents[0, -WARM_UP:] for latents in past[-WARM_UP:]])[-WARM_UP:]
+            tail = torch.cat([latents[0] for latents in past])[-WARM_UP:]
             for _ in decoding.push(tail.transpose(0, 1)):
                 pass
 

@@ -190,6 +190,33 @@ def test_without_the_packages_one_line_says_what_to_install(
 
 
 def test_bf16(run) -> None:
-    made, _ = run("generate", "skyreels", "a star", "--seconds", "0.2", "--dtype", "bf16", "-o", "a.mp4")
+    made, notes = run(
+        "generate", "skyreels", "a star", "--seconds", "0.2", "--dtype", "bf16", "--attention", "dense",
+        "-o", "a.mp4",
+    )  # fmt: skip
     assert made["frames"] == 5
+    assert "experimental" not in notes
     assert frames_of("a.mp4").std() > 10
+
+
+@pytest.mark.parametrize(
+    ("attention", "density"),
+    [
+        ("dense", 1.0),
+        ("random", 2 / 4),
+        ("window", (2 + 2 + 2 + 2 + 2) / 16),
+        ("first-frame", (4 + 4 + 2) / 16),
+    ],
+)
+def test_baselines(run, attention: str, density: float) -> None:
+    """Two shots of two latent frames, made jointly, with one frame to retrieve.
+
+    window: the neighbours, and the last frame before the own shot; first-frame: the own shot, and the first
+    frame of the earlier one.
+    """
+    made, _ = run(
+        "generate", "t2v", "a red star", "a blue star", "--seconds", "0.4", "--attention", attention,
+        "--top-k", "1", "--guidance", "1", "-o", "a.mp4",
+    )  # fmt: skip
+    assert made["frames"] == 5 + 8
+    assert made["density"] == pytest.approx(density)

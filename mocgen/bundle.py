@@ -14,6 +14,7 @@ from mocgen.codec.embedded import CodecConfig, EmbeddedCodec
 from mocgen.errors import ModelError
 from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT
+from mocgen.model.storage import Storage, hold_transformer
 from mocgen.native import NativeModel
 from mocgen.sizes import read_sizes, read_words
 from mocgen.text.vocabulary import Vocabulary
@@ -40,31 +41,44 @@ def save_bundle(model: NativeModel, folder: Path, *, training: str) -> None:
     mocgen_weights.write_folder(folder, config, tensors)
 
 
-def load_bundle(model: str, *, device: torch.device, dtype: torch.dtype) -> VideoModel:
+def load_bundle(
+    model: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    storage: Storage | None = None,
+    offline: bool = False,
+    on_fetching: mocgen_weights.OnFetching = mocgen_weights.ignore,
+) -> VideoModel:
     """Load "embedded", a folder, or a Hub repository: a native model or a diffusers pipeline.
 
+    storage: how the transformer's weights are held. offline: the Hub is not asked.
+
     Raises:
-        ModelError: unknown model, files missing or broken, tensors that do not fit.
+        ModelError: unknown model, files missing or broken, tensors or LoRA files that do not fit.
     """
-    resolved = _resolve(model)
+    resolved = _resolve(model, offline, on_fetching)
+    storage = storage or Storage()
     if is_pipeline(resolved.folder):
-        return load_pipeline(resolved, device=device, dtype=dtype)
-    return _load_native(resolved, device, dtype)
+        return load_pipeline(resolved, device=device, dtype=dtype, storage=storage)
+    return _load_native(resolved, device, dtype, storage)
 
 
 def load_native(model: str, *, device: torch.device, dtype: torch.dtype) -> NativeModel:
     """Like `load_bundle`, where only a native model will do."""
-    return _load_native(_resolve(model), device, dtype)
+    return _load_native(_resolve(model, False, mocgen_weights.ignore), device, dtype, Storage())
 
 
-def _resolve(model: str) -> mocgen_weights.Resolved:
+def _resolve(model: str, offline: bool, on_fetching: mocgen_weights.OnFetching) -> mocgen_weights.Resolved:
     try:
-        return mocgen_weights.resolve(model)
+        return mocgen_weights.resolve(model, mocgen_weights.Hub(offline=offline), on_fetching)
     except mocgen_weights.WeightsError as error:
         raise ModelError(str(error)) from None
 
 
-def _load_native(resolved: mocgen_weights.Resolved, device: torch.device, dtype: torch.dtype) -> NativeModel:
+def _load_native(
+    resolved: mocgen_weights.Resolved, device: torch.device, dtype: torch.dtype, storage: Storage
+) -> NativeModel:
     if is_pipeline(resolved.folder):
         raise ModelError(
             f"{resolved.folder} is a diffusers pipeline: generate, extend and inspect-routing run it; "
@@ -75,10 +89,11 @@ def _load_native(resolved: mocgen_weights.Resolved, device: torch.device, dtype:
         dit, codec, vocabulary, defaults = _build(config, resolved.folder)
         parts = nn.ModuleDict({"dit": dit, "codec": codec})
         mocgen_weights.load_tensors(parts, tensors, source=str(resolved.folder / "model.safetensors"))
+        hold_transformer(dit.to(dtype).eval(), storage, device)
     except mocgen_weights.WeightsError as error:
         raise ModelError(str(error)) from None
     return NativeModel(
-        dit=dit.to(device, dtype).eval(),
+        dit=dit,
         codec=codec.to(device, dtype).eval(),
         vocabulary=vocabulary,
         defaults=defaults,

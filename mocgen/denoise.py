@@ -138,7 +138,7 @@ def finished(
     states = []
     for plan, clean in zip(plans, latents, strict=True):
         generator = torch.Generator().manual_seed(plan.index)
-        noise = torch.randn(clean.shape, generator=generator) if context_noise else torch.zeros(1)
+        noise = torch.randn(clean.shape, generator=generator)
         x, level = model.noised(clean.to(model.device), noise.to(model.device), context_noise)
         states.append(ShotState(plan=plan, caption=plan.caption, latents=x, level=level, wanted=False))
     return states

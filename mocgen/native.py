@@ -108,6 +108,7 @@ class NativeModel:
     revision: str = ""
 
     context_seconds = 60.0
+    extends = True
     past_in_sequence = False
     keeps_latents = True
 
@@ -126,9 +127,11 @@ class NativeModel:
         return NativeDenoiser(self.dit)
 
     def check(self, settings: Settings, *, extends: bool) -> None:
-        """Nothing to refuse."""
+        """Raises UsageError for contexts of another shape than the model was trained with."""
+        if settings.contexts is not None:
+            raise UsageError("--contexts is for checkpoints of the Wan family; this model's are its own")
 
-    def notes(self, settings: Settings) -> list[str]:
+    def notes(self, settings: Settings, *, alone: bool) -> list[str]:
         """Nothing to tell."""
         return []
 
@@ -139,6 +142,7 @@ class NativeModel:
             top_k=settings.top_k or self.defaults.top_k,
             causal=settings.causal is not False,
             local_window=settings.local_window,
+            first_frame=settings.first_frame,
         )
 
     def sizes(self, settings: Settings, clip: Size | None) -> tuple[Size, Size]:
@@ -199,7 +203,7 @@ class NativeModel:
         if not latents.isfinite().all():
             raise ValueError("they hold values that are no numbers")
 
-    def pictures(self, latents: Tensor, *, opens: bool) -> list[Picture]:
+    def pictures(self, latents: Tensor, routing: Routing, *, opens: bool) -> list[Picture]:
         """The first frame of each group that is one context."""
         group = self.dit.config.patch_frames
         firsts = self.decode(latents[::group]).numpy()

@@ -130,7 +130,7 @@ def _pictures(run: Run, recorder: RoutingRecorder) -> list[Picture | None]:
     shown = (
         picture
         for number, shot in enumerate(run.shots)
-        for picture in run.film.model.pictures(shot.latents[0], opens=number == 0)
+        for picture in run.film.model.pictures(shot.latents[0], run.film.plan.routing, opens=number == 0)
     )
     return [next(shown) if kind is Kind.VIDEO else None for kind in recorder.layout.kinds]
 

@@ -15,9 +15,10 @@ from mocgen.bundle import load_bundle, load_native
 from mocgen.film import Film
 from mocgen.history import History, PastShot, pack_history, read_history
 from mocgen.model.attention import Recorder
+from mocgen.model.storage import Storage
 from mocgen.native import NativeModel
 from mocgen.plan import hold, make_plan, pick_device, pick_dtype, shot_ends
-from mocgen.settings import ModelLoading, Notice, OnEvent, Result, Settings, Writing
+from mocgen.settings import ModelFetching, ModelLoading, Notice, OnEvent, Result, Settings, Writing
 from mocgen.storyboard import Scene
 from mocgen.video import VideoInfo, VideoWriter, resample_frames
 from mocgen.video_model import VideoModel
@@ -39,8 +40,16 @@ def ignore(event: object) -> None:
 def load_model(settings: Settings, on_event: OnEvent = ignore) -> VideoModel:
     """The model that the settings name, on the device and in the dtype that they ask for."""
     device = pick_device(settings.device)
+    storage = Storage.of(settings)
     on_event(ModelLoading(model=settings.model))
-    return load_bundle(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
+    return load_bundle(
+        settings.model,
+        device=device,
+        dtype=pick_dtype(settings.dtype, device),
+        storage=storage,
+        offline=settings.offline,
+        on_fetching=lambda f: on_event(ModelFetching(file=f.file, done=f.done, total=f.total)),
+    )
 
 
 def load_native_model(settings: Settings) -> NativeModel:
@@ -75,7 +84,7 @@ def carry_out(
         clip_fps=clip.fps if clip else None,
     )
     unknown = _report_unknown(model, scene, settings, on_event) if isinstance(model, NativeModel) else ()
-    for note in model.notes(settings):
+    for note in model.notes(settings, alone=len(scene.shots) == 1 and clip is None):
         on_event(Notice(message=note))
     history = read_history(clip, model, seconds=context_seconds, size=plan.canvas) if clip else History()
     film = Film(
@@ -93,7 +102,6 @@ def carry_out(
         steps=plan.steps,
         guidance=plan.guidance,
         top_k=plan.routing.top_k,
-        local_window=plan.routing.local_window,
         causal=plan.routing.causal,
     )
     record = _record(scene, made, model, clip, context_seconds)
@@ -114,6 +122,7 @@ def carry_out(
         elapsed_seconds=time.monotonic() - start,
         shots=len(scene.shots),
         unknown_words=unknown,
+        can_be_extended=model.extends,
     )
     return Run(result=result, film=film, shots=shots)
 
@@ -146,7 +155,7 @@ def _write(
 
 
 def _write_shots(film: Film, writer: VideoWriter) -> list[PastShot]:
-    """Write each shot as soon as it is done; returns what is remembered of them."""
+    """Write each shot as soon as it is done; returns what is remembered of them, if it is asked for."""
     past: list[PastShot] = []
     ends = shot_ends(film.plan)
     begin = 0
@@ -156,7 +165,8 @@ def _write_shots(film: Film, writer: VideoWriter) -> list[PastShot]:
         count = ends[shot.number] - begin
         writer.write(pixels[hold(len(pixels), count)])
         begin = ends[shot.number]
-        past.append(shot.past)
+        if film.model.keeps_latents or film.recorder:
+            past.append(shot.past)
     return past
 
 

@@ -83,6 +83,10 @@ class VideoModel(Protocol):
         """The network that takes noise away, for pictures of this size."""
 
     @property
+    def extends(self) -> bool:
+        """Whether it can go on from a clip."""
+
+    @property
     def past_in_sequence(self) -> bool:
         """Whether jointly denoised shots see a clip in their own sequence, not in the memory."""
 
@@ -93,8 +97,8 @@ class VideoModel(Protocol):
     def check(self, settings: Settings, *, extends: bool) -> None:
         """Raises UsageError if the model cannot do what is asked for."""
 
-    def notes(self, settings: Settings) -> list[str]:
-        """What the user should know about such a run."""
+    def notes(self, settings: Settings, *, alone: bool) -> list[str]:
+        """What the user should know about such a run; `alone`: of one shot, after nothing."""
 
     def routing(self, settings: Settings) -> Routing:
         """How contexts are chosen."""
@@ -129,5 +133,5 @@ class VideoModel(Protocol):
     def check_latents(self, latents: Tensor) -> None:
         """Raises ValueError if these (1, T, C, h, w) are no latents of a shot of this model."""
 
-    def pictures(self, latents: Tensor, *, opens: bool) -> list[Picture]:
+    def pictures(self, latents: Tensor, routing: Routing, *, opens: bool) -> list[Picture]:
         """What the video contexts of a shot show, in order; latents (T, C, h, w), `opens`: the scene."""

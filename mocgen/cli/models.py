@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +11,7 @@ import typer
 
 from mocgen.cli.options import Debug, Format, FormatName, Offline, Quiet
 from mocgen.cli.wording import size_in_bytes
-from mocgen.errors import ModelError, UsageError
+from mocgen.errors import UsageError
 
 if TYPE_CHECKING:
     from mocgen_weights import CatalogEntry, Hub
@@ -96,7 +94,7 @@ def pull(
     from mocgen_weights import Hub, find_entry, hub_id
     from mocgen_weights import pull as fetch
 
-    with _as_model_errors(), show_fetching(quiet=quiet) as on_fetching:
+    with show_fetching(quiet=quiet) as on_fetching:
         repo, revision = hub_id(model)
         snapshot = fetch(repo, revision, Hub(offline=offline), on_fetching)
     entry = find_entry(repo)
@@ -117,12 +115,11 @@ def info(
     from mocgen.cli.model_facts import folder_facts, repository_facts
     from mocgen_weights import Hub, embedded_folder, hub_id
 
-    with _as_model_errors():
-        if model == "embedded" or Path(model).is_dir():
-            facts = folder_facts(model, embedded_folder() if model == "embedded" else Path(model))
-        else:
-            repo, revision = hub_id(model)
-            facts = repository_facts(repo, revision, Hub(offline=offline))
+    if model == "embedded" or Path(model).is_dir():
+        facts = folder_facts(model, embedded_folder() if model == "embedded" else Path(model))
+    else:
+        repo, revision = hub_id(model)
+        facts = repository_facts(repo, revision, Hub(offline=offline))
     _print_facts(facts, format)
 
 
@@ -140,16 +137,16 @@ def remove(
 
     if model == "embedded" or Path(model).is_dir():
         raise UsageError(f"{model} is not in the Hub's cache: it is a folder")
-    with _as_model_errors():
-        repo, revision = hub_id(model)
-        if revision:
-            raise UsageError(f"rm removes all revisions of a model: leave out @{revision}")
-        size = cached_bytes(repo, Hub())
-        if size and not yes:
-            if not sys.stdin.isatty():
-                raise UsageError(f"{repo} takes {size_in_bytes(size)}: --yes is needed to remove it unasked")
-            typer.confirm(f"Remove {repo} ({size_in_bytes(size)})?", abort=True, err=True)
-        freed = remove_cached(repo, Hub())
+    repo, revision = hub_id(model)
+    if revision:
+        raise UsageError(f"rm removes all revisions of a model: leave out @{revision}")
+    size = cached_bytes(repo, Hub())
+    if size and not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"{repo} takes {size_in_bytes(size)}: --yes is needed to remove it unasked")
+        if not typer.confirm(f"Remove {repo} ({size_in_bytes(size)})?", err=True):
+            return
+    freed = remove_cached(repo, Hub())
     _print_facts({"removed": repo, "bytes": freed}, format)
 
 
@@ -175,14 +172,3 @@ def _print_facts(facts: dict[str, object], form: FormatName) -> None:
         else:
             text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         typer.echo(f"  {typer.style(f'{label:<24}', dim=True)}{text}")
-
-
-@contextmanager
-def _as_model_errors() -> Iterator[None]:
-    """The errors of mocgen_weights, as the command line knows them."""
-    from mocgen_weights import WeightsError
-
-    try:
-        yield
-    except WeightsError as error:
-        raise ModelError(str(error)) from None

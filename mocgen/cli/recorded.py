@@ -71,7 +71,8 @@ def _settings(values: dict[str, Any]) -> Settings:
     if unknown:
         raise KeyError(", ".join(unknown))
     size = values.get("size")
-    return Settings(**{**values, "size": tuple(size) if size else None})
+    lists = {"size": tuple(size) if size else None, "lora": tuple(values.get("lora") or ())}
+    return Settings(**{**values, **lists})
 
 
 def _pin(settings: Settings, revision: str | None) -> Settings:

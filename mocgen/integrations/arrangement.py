@@ -8,7 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mocgen.model.wan_contexts import ContextCut, lay_out, make_grid
+from mocgen.model.cut import ContextCut
+from mocgen.model.wan_contexts import lay_out, make_grid
 from mocgen_kernels import ContextLayout, Kind, Selection
 
 WORD_BITS = 32
@@ -62,7 +63,7 @@ def _arrange(
     shots = [(first, min(step, frames - first)) for first in range(0, frames, step)]
     layout = lay_out(shots, grid, cut)
     if first_frame:
-        count = len(grid.tiles)
+        count = len(grid.spans)
         layout = replace(layout, kinds=[*[Kind.TEXT] * count, *layout.kinds[count:]])
     (
         hash(layout),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mocgen_kernels import ContextLayout, Selection, route, routed_attention
 
+from .cut import ONE_FRAME, ContextCut
 from .memory import ContextMemory
 from .rope import rotate
 
@@ -27,6 +28,8 @@ class Routing:
     causal: bool = True
     reach: int | None = 8  # shots that an outer loop lets through to routing; None: all
     local_window: int | None = None  # contexts on either side that stay anchors; None: the whole own shot
+    first_frame: bool = False  # with a local window: the own shot's first video context is an anchor too
+    cut: ContextCut = ONE_FRAME  # what a context is, where the model leaves the choice
     drop_off: float = 0.0
     drop_in: float = 0.0
 
@@ -117,6 +120,7 @@ def attend(
         causal=routing.causal,
         policy=routing.policy,
         local_window=routing.local_window,
+        first_frame=routing.first_frame,
         drop_off=routing.drop_off if training else 0.0,
         drop_in=routing.drop_in if training else 0.0,
         generator=context.generator,

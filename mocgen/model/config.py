@@ -23,6 +23,7 @@ class DiTConfig:
     refine_blocks: int = 3
     rope_axes: tuple[int, int, int, int] = (12, 12, 20, 20)  # dims for shot, time, height, width
     stem_width: int | None = None  # channels of convolutions over latents before they are cut to tokens
+    stem_blocks: int = 3
     readout: int | None = None  # from this block on, captions tell the condition what they retrieved
     rotated_routing: bool = True  # route by queries and keys after their rotary turn, or before
 

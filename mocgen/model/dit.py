@@ -49,7 +49,7 @@ class MoCDiT(nn.Module):
         self.patch_out = nn.Linear(width, config.token_dim)
         self.refine = Refine(config.latent_channels, config.refine_width, config.refine_blocks, width)
         if config.stem_width:
-            self.stem = Stem(config.latent_channels, config.stem_width)
+            self.stem = Stem(config.latent_channels, config.stem_width, config.stem_blocks)
             self.stem_in = nn.Linear(config.stem_width * config.patch**2 * config.patch_frames, width)
             nn.init.zeros_(self.stem_in.weight)
             nn.init.zeros_(self.stem_in.bias)

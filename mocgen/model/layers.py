@@ -114,21 +114,32 @@ class RefineBlock(nn.Module):
         return x + self.conv2(F.silu(self.conv1(F.silu(x)) * (1 + scale) + shift))
 
 
-class Stem(nn.Module):
-    """Convolutions over whole frames of latents: what patches, cut apart, would have to find together."""
+class StemBlock(nn.Module):
+    """Residual convolutions, the first of which may look further."""
 
-    def __init__(self, latent_channels: int, channels: int) -> None:
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, h, w)
+        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+
+
+class Stem(nn.Module):
+    """Convolutions over whole frames of latents: they see shapes and patterns that patches cut apart."""
+
+    def __init__(self, latent_channels: int, channels: int, blocks: int) -> None:
         super().__init__()
         self.enter = nn.Conv2d(latent_channels, channels, 3, padding=1)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(StemBlock(channels, 1 + number % 2) for number in range(blocks))
 
     def forward(self, latents: Tensor) -> Tensor:
         """(B, T, C, h, w) → (B, T, channels, h, w)."""
-        flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        x = self.enter(flat)
-        x = F.silu(x + self.conv2(F.silu(self.conv1(F.silu(x)))))
-        return x.unflatten(0, latents.shape[:2])
+        x = self.enter(latents.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        for block in self.blocks:
+            x = block(x)
+        return F.silu(x).unflatten(0, latents.shape[:2])
 
 
 class Refine(nn.Module):

@@ -21,7 +21,7 @@ from .contexts import layout_after
 from .memory import ContextMemory
 from .rope import exact_angles
 from .wan_config import WanConfig
-from .wan_contexts import ContextCut, WanGrid, lay_out, make_grid, token_positions
+from .wan_contexts import WanGrid, lay_out, make_grid, token_positions
 from .wan_layers import ConditionEmbedding, FeedForward, WanBlock, layer_norm
 
 FP32 = ("time_embedder", "scale_shift_table", "norm2")  # parts whose weights stay in fp32, as in diffusers
@@ -62,7 +62,6 @@ class WanDiT(nn.Module):
         shots: Sequence[WanShot],
         *,
         routing: Routing,
-        cut: ContextCut | None = None,
         fps: float = 24.0,
         memory: ContextMemory | None = None,
         recorder: Recorder | None = None,
@@ -70,13 +69,12 @@ class WanDiT(nn.Module):
     ) -> list[Tensor]:
         """Velocity of each wanted shot, (B, T, C, h, w) each.
 
-        cut: what a context is; None: one latent frame. fps: of the video, for models that take it.
+        fps: of the video, for models that take it.
         With a memory B is 1, and `memory.commit` of the returned layout is the caller's choice.
         """
         return self.run(
             shots,
             routing=routing,
-            cut=cut,
             fps=fps,
             memory=memory,
             recorder=recorder,
@@ -88,14 +86,13 @@ class WanDiT(nn.Module):
         shots: Sequence[WanShot],
         *,
         routing: Routing,
-        cut: ContextCut | None = None,
         fps: float = 24.0,
         memory: ContextMemory | None = None,
         recorder: Recorder | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[list[Tensor], ContextLayout]:
         """Like `forward`, and the layout of what was run."""
-        config, cut = self.config, cut or ContextCut()
+        config, cut = self.config, routing.cut
         latents = torch.cat([shot.latents for shot in shots], dim=1)  # (B, F, C, h, w)
         device, dtype = latents.device, self.patch_embedding.weight.dtype
         grid = make_grid(latents.shape[3] // config.patch, latents.shape[4] // config.patch, cut)

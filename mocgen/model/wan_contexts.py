@@ -10,43 +10,29 @@ from torch import Tensor
 
 from mocgen_kernels import ContextLayout, Kind
 
-
-@dataclass(frozen=True, kw_only=True)
-class ContextCut:
-    """What a context is: `frames` latent frames of a shot, or a tile of (rows, columns) tokens of one.
-
-    Raises:
-        ValueError: less than one frame or token, or tiles of several frames.
-    """
-
-    frames: int = 1
-    tile: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if min(self.frames, *(self.tile or ())) < 1 if self.tile else self.frames < 1:
-            raise ValueError("a context needs at least one frame, or a tile of at least one token")
-        if self.tile and self.frames > 1:
-            raise ValueError("a context is a run of frames or a tile of one frame, not both")
+from .cut import ContextCut
 
 
 @dataclass(frozen=True, kw_only=True)
 class WanGrid:
-    """Tokens of one frame; `order` lists them (row · columns + column) tile by tile."""
+    """Tokens of one frame, cut into tiles (one: the whole frame)."""
 
     rows: int
     columns: int
-    order: Tensor  # (P,)
-    tiles: tuple[int, ...]  # tokens of each tile; one tile: the whole frame
+    spans: tuple[tuple[range, range], ...]  # rows and columns of each tile
+    order: Tensor  # (P,) tokens (row · columns + column) tile by tile
 
 
 def make_grid(rows: int, columns: int, cut: ContextCut) -> WanGrid:
     """The tokens of a frame in the order in which contexts hold them."""
-    numbers = torch.arange(rows * columns).view(rows, columns)
     height, width = cut.tile or (rows, columns)
-    tiles = [tile.flatten() for band in numbers.split(height) for tile in band.split(width, dim=1)]
-    return WanGrid(
-        rows=rows, columns=columns, order=torch.cat(tiles), tiles=tuple(len(tile) for tile in tiles)
+    spans = tuple(
+        (range(top, min(top + height, rows)), range(left, min(left + width, columns)))
+        for top in range(0, rows, height)
+        for left in range(0, columns, width)
     )
+    order = [row * columns + column for ys, xs in spans for row in ys for column in xs]
+    return WanGrid(rows=rows, columns=columns, spans=spans, order=torch.tensor(order))
 
 
 def lay_out(shots: Sequence[tuple[int, int]], grid: WanGrid, cut: ContextCut) -> ContextLayout:
@@ -55,7 +41,7 @@ def lay_out(shots: Sequence[tuple[int, int]], grid: WanGrid, cut: ContextCut) ->
     owners: list[int] = []
     for index, frames in shots:
         if cut.tile:
-            cuts = list(grid.tiles) * frames
+            cuts = [len(rows) * len(columns) for rows, columns in grid.spans] * frames
         else:
             tokens = grid.rows * grid.columns
             cuts = [tokens * min(cut.frames, frames - first) for first in range(0, frames, cut.frames)]

@@ -12,13 +12,20 @@ from torch import Tensor
 
 import mocgen_weights
 from mocgen.errors import ModelError
+from mocgen.model.storage import Storage, load_transformer
+from mocgen.settings import OffloadName
 
 TOKENS = 512  # of every text, padded
 
 
 @torch.inference_mode()
 def embed_texts(
-    folder: Path, texts: Sequence[str], *, device: torch.device, dtype: torch.dtype
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    offload: OffloadName = "auto",
 ) -> dict[str, Tensor]:
     """Embeddings (1, 512, text_dim) of each text; padding is zero, as the models were trained.
 
@@ -37,7 +44,8 @@ def embed_texts(
     with torch.device("meta"):
         encoder = UMT5EncoderModel(config).eval()
     try:
-        mocgen_weights.load_module(encoder, folder / "text_encoder", dtype=dtype, device=device)
+        weights = mocgen_weights.match_weights(encoder, folder / "text_encoder", dtype=dtype)
+        load_transformer(encoder, weights, Storage(offload=offload), device, blocks="encoder.block")
     except mocgen_weights.WeightsError as error:
         raise ModelError(str(error)) from None
     embeddings = {}
@@ -48,6 +56,7 @@ def embed_texts(
         mask = read.attention_mask.to(device)
         hidden = encoder(read.input_ids.to(device), mask).last_hidden_state
         embeddings[text] = hidden * mask[..., None]
+    encoder.to("meta")  # its memory is free from here on
     return embeddings
 
 

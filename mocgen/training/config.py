@@ -41,6 +41,16 @@ class CodecTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StemTraining:
+    """How the stem learns to tell looks before the DiT learns."""
+
+    steps: int = 0
+    frozen: bool = False  # whether the DiT leaves the stem as it is
+    batch: int = 128  # frames
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One step of the curriculum: gradual sparsification is a list of these."""
 
@@ -90,6 +100,7 @@ class TrainConfig:
     codec: CodecConfig = field(default_factory=CodecConfig)
     model: DiTConfig = field(default_factory=DiTConfig)
     codec_training: CodecTraining = field(default_factory=CodecTraining)
+    stem_training: StemTraining = field(default_factory=StemTraining)
     training: DiTTraining
     save_every: int = 200  # steps between resumable checkpoints
     sample_every: int = 500  # steps between sample sheets

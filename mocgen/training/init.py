@@ -15,7 +15,8 @@ from mocgen.model.dit import MoCDiT
 
 from .config import TrainConfig
 
-ADDED = ("stem_width", "readout", "rotated_routing")  # sizes of a DiT that an older one can be given
+# sizes of a DiT that an older one can be given
+ADDED = ("stem_width", "stem_blocks", "readout", "rotated_routing")
 
 
 def load_start(config: TrainConfig) -> NativeModel | None:

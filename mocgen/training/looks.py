@@ -31,6 +31,17 @@ def look_labels(look: Look) -> tuple[int, int, int, int]:
     return SHAPES.index(look.shape), PATTERNS.index(look.pattern), COLORS.index(look.color), second
 
 
+def look_entropy(head: nn.Linear, hidden: Tensor, wanted: Tensor) -> Tensor:
+    """Cross-entropy of what a classifier reads, summed over the four attributes.
+
+    hidden: (N, W); wanted: (N, 4) classes.
+    """
+    normed = F.rms_norm(hidden.float(), hidden.shape[-1:])
+    logits: Sequence[Tensor] = (SCALE * head(normed)).split(CLASSES, dim=-1)
+    losses = [F.cross_entropy(part.float(), wanted[:, i]) for i, part in enumerate(logits)]
+    return torch.stack(losses).sum()
+
+
 class LookTeacher(nn.Module):
     """Linear classifiers over hidden states of the DiT: clean tokens, noisy tokens, what is read out."""
 
@@ -80,20 +91,13 @@ class LookTeacher(nn.Module):
                 seen = covered[:, list(shots)]
                 wanted = labels[:, list(shots), None].expand(*seen.shape, -1)
                 if seen.any():
-                    total = total + self._entropy(head, hidden[seen], wanted[seen]) / len(layers)
+                    total = total + look_entropy(head, hidden[seen], wanted[seen]) / len(layers)
         for means in self._read:
             told = means[:, means.shape[1] - labels.shape[1] + clean :].flatten(0, 1)  # of noisy shots
-            total = total + self._entropy(self.read, told, labels[:, clean:].flatten(0, 1)) / len(self._read)
+            total = total + look_entropy(self.read, told, labels[:, clean:].flatten(0, 1)) / len(self._read)
         self._seen.clear()
         self._read.clear()
         return total
-
-    def _entropy(self, head: nn.Linear, hidden: Tensor, wanted: Tensor) -> Tensor:
-        """hidden: (N, W); wanted: (N, 4) classes."""
-        normed = F.rms_norm(hidden.float(), hidden.shape[-1:])
-        logits: Sequence[Tensor] = (SCALE * head(normed)).split(CLASSES, dim=-1)
-        losses = [F.cross_entropy(part.float(), wanted[:, i]) for i, part in enumerate(logits)]
-        return torch.stack(losses).sum()
 
     def _token_coverage(self, objects: Tensor) -> Tensor:
         """(B, S, T, h, w) → (B, S, tokens), ordered group, row, column."""

@@ -12,7 +12,6 @@ from mocgen.denoise import ShotPlan, ShotState
 from mocgen.model.attention import Recorder, Routing
 from mocgen.model.memory import ContextMemory
 from mocgen.model.wan import WanDiT, WanShot
-from mocgen.model.wan_contexts import ContextCut
 from mocgen_kernels import ContextLayout
 
 CLEAN, NOISE = 0, 1000  # time steps
@@ -52,11 +51,10 @@ class WanDenoiser:
         make_scheduler: Callable[[], Any],
         *,
         latent_size: tuple[int, int],
-        cut: ContextCut,
         fps: float,
     ) -> None:
         self._dit, self._make_scheduler = dit, make_scheduler
-        self._latent_size, self._cut, self._fps = latent_size, cut, fps
+        self._latent_size, self._fps = latent_size, fps
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +99,6 @@ class WanDenoiser:
         return self._dit.run(
             states,
             routing=routing,
-            cut=self._cut,
             fps=self._fps,
             memory=memory,
             recorder=recorder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from mocgen.model.wan_config import WanConfig, read_wan_config
 
 INDEX = "model_index.json"
 SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
-_SKYREELS_FORCED = ("SkyReelsV2DiffusionForcingPipeline", "SkyReelsV2DiffusionForcingImageToVideoPipeline",
-                    "SkyReelsV2DiffusionForcingVideoToVideoPipeline")  # fmt: skip
+_SKYREELS_FORCED = (
+    "SkyReelsV2DiffusionForcingPipeline",
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline",
+    "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +31,12 @@ class Family:
     per_frame: bool  # takes a noise level for every latent frame, so a clip can be extended
 
 
-WAN_T2V = Family(
-    name="Wan2.1-T2V", size=(832, 480), fps=16, frames=81, guidance=5.0, per_frame=False
-)  # fmt: skip
-WAN_TI2V = Family(
-    name="Wan2.2-TI2V", size=(1280, 704), fps=24, frames=121, guidance=5.0, per_frame=True
-)  # fmt: skip
+WAN_T2V = Family(name="Wan2.1-T2V", size=(832, 480), fps=16, frames=81, guidance=5.0, per_frame=False)
+WAN_TI2V = Family(name="Wan2.2-TI2V", size=(1280, 704), fps=24, frames=121, guidance=5.0, per_frame=True)
 SKYREELS_T2V = Family(
     name="SkyReels-V2-T2V", size=(960, 544), fps=24, frames=97, guidance=6.0, per_frame=False
-)  # fmt: skip
-SKYREELS_DF = Family(
-    name="SkyReels-V2-DF", size=(960, 544), fps=24, frames=97, guidance=6.0, per_frame=True
-)  # fmt: skip
+)
+SKYREELS_DF = replace(SKYREELS_T2V, name="SkyReels-V2-DF", per_frame=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,10 @@ from mocgen.codec.wan_vae import WanVAE
 from mocgen.denoise import Denoiser
 from mocgen.errors import ModelError, UsageError
 from mocgen.model.attention import Routing
+from mocgen.model.cut import ONE_FRAME, ContextCut
+from mocgen.model.storage import Storage, load_transformer
 from mocgen.model.wan import FP32, WanDiT
-from mocgen.model.wan_contexts import ContextCut
+from mocgen.model.wan_contexts import make_grid
 from mocgen.settings import Settings
 from mocgen.text.umt5 import embed_texts
 from mocgen.video import VideoInfo, read_frames
@@ -34,7 +36,9 @@ CONTEXT_SECONDS = 2.0
 WARM_UP = 16  # latent frames before a shot that are decoded with it, so that there is no seam
 
 
-def load_pipeline(resolved: mocgen_weights.Resolved, *, device: torch.device, dtype: torch.dtype) -> WanModel:
+def load_pipeline(
+    resolved: mocgen_weights.Resolved, *, device: torch.device, dtype: torch.dtype, storage: Storage
+) -> WanModel:
     """A model whose weights are read when they are needed: text encoder, transformer, VAE.
 
     Raises:
@@ -46,7 +50,13 @@ def load_pipeline(resolved: mocgen_weights.Resolved, *, device: torch.device, dt
             f"{resolved.folder} is a diffusers pipeline, which needs {', '.join(missing)}: "
             f"pip install {' '.join(PACKAGES)}"
         )
-    return WanModel(read_pipeline(resolved.folder), device=device, dtype=dtype, revision=resolved.revision)
+    return WanModel(
+        read_pipeline(resolved.folder),
+        device=device,
+        dtype=dtype,
+        storage=storage,
+        revision=resolved.revision,
+    )
 
 
 class WanModel:
@@ -62,10 +72,16 @@ class WanModel:
     keeps_latents = False
 
     def __init__(
-        self, pipeline: PipelineFolder, *, device: torch.device, dtype: torch.dtype, revision: str
+        self,
+        pipeline: PipelineFolder,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        storage: Storage,
+        revision: str,
     ) -> None:
         self.pipeline, self.revision = pipeline, revision
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._storage = device, dtype, storage
         family = pipeline.family
         self.defaults = Defaults(
             frames=family.frames, fps=family.fps, steps=STEPS, guidance=family.guidance, top_k=TOP_K
@@ -81,8 +97,17 @@ class WanModel:
         """Heads per layer."""
         return self.pipeline.transformer.num_attention_heads
 
+    @property
+    def extends(self) -> bool:
+        """Whether clean frames can stand beside noisy ones."""
+        return self.pipeline.family.per_frame
+
     def check(self, settings: Settings, *, extends: bool) -> None:
         """Raises UsageError for what needs a noise level per frame, where the model has one for all."""
+        try:
+            _cut(settings)
+        except ValueError as error:
+            raise UsageError(f"contexts: {error}") from None
         if self.pipeline.family.per_frame:
             return
         name = self.pipeline.family.name
@@ -97,11 +122,11 @@ class WanModel:
                 "leave the option out"
             )
 
-    def notes(self, settings: Settings) -> list[str]:
+    def notes(self, settings: Settings, *, alone: bool) -> list[str]:
         """That these checkpoints were trained otherwise."""
         routing = self.routing(settings)
         ways = ["retrieves contexts"] if routing.policy != "dense" else []
-        ways += ["attends to earlier shots only"] if routing.causal else []
+        ways += ["attends to earlier shots only"] if routing.causal and not alone else []
         if not ways:
             return []
         return [
@@ -120,6 +145,8 @@ class WanModel:
             top_k=top_k,
             causal=causal,
             local_window=windows.get(settings.attention, 0) if local is None else local,
+            first_frame=settings.first_frame,
+            cut=_cut(settings),
         )
 
     def sizes(self, settings: Settings, clip: Size | None) -> tuple[Size, Size]:
@@ -153,9 +180,15 @@ class WanModel:
             following = caption or following
             texts.append(f"{prompt} {following}".strip())
         texts.reverse()
-        found = embed_texts(self.pipeline.folder, [*texts, negative], device=self._device, dtype=self._dtype)
-        gc.collect()
+        found = embed_texts(
+            self.pipeline.folder,
+            [*texts, negative],
+            device=self._device,
+            dtype=self._dtype,
+            offload=self._storage.offload,
+        )
         if self._device.type == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
         return Words(captions=tuple(found[text] for text in texts), negative=found[negative])
 
@@ -166,7 +199,6 @@ class WanModel:
             self._dit,
             self._make_scheduler,
             latent_size=(height // self.pipeline.spatial, width // self.pipeline.spatial),
-            cut=ContextCut(),
             fps=self.pipeline.family.fps,
         )
 
@@ -174,7 +206,7 @@ class WanModel:
         """Goes on from the end of the past; the first latent frame of a scene is one picture."""
         decoding = self._vae.decoding()
         if past:
-            tail = torch.cat([latents[0, -WARM_UP:] for latents in past[-WARM_UP:]])[-WARM_UP:]
+            tail = torch.cat([latents[0] for latents in past])[-WARM_UP:]
             for _ in decoding.push(tail.transpose(0, 1)):
                 pass
 
@@ -197,14 +229,22 @@ class WanModel:
         if latents.ndim != 5 or latents.shape[2] != self.pipeline.transformer.in_channels:
             raise ValueError(f"they have the shape {tuple(latents.shape)}")
 
-    def pictures(self, latents: Tensor, *, opens: bool) -> list[Picture]:
-        """Of each latent frame its last picture, decoded without what came before the shot."""
-        pictures, first = [], 0
-        for number, frames in enumerate(self._vae.decoding().push(latents.transpose(0, 1))):
-            count = 1 if opens and number == 0 else self.pipeline.temporal
-            thumbnail: np.ndarray = to_pixels(frames)[-1].cpu().numpy()
-            pictures.append(Picture(frames=(first, first + count), thumbnail=thumbnail))
-            first += count
+    def pictures(self, latents: Tensor, routing: Routing, *, opens: bool) -> list[Picture]:
+        """The last picture of each run of latent frames, or its tiles; decoded without what came before."""
+        cut, stride = routing.cut, self.pipeline.stride
+        rows, columns = (side // self.pipeline.transformer.patch for side in latents.shape[2:])
+        spans = make_grid(rows, columns, cut).spans
+        pictures, begin, end = [], 0, 0
+        for number, frames in enumerate(self._vae.decoding().push(latents.transpose(0, 1)), start=1):
+            end += 1 if opens and number == 1 else self.pipeline.temporal
+            if number % cut.frames and number < len(latents):
+                continue
+            picture: np.ndarray = to_pixels(frames)[-1].cpu().numpy()
+            for band, part in spans:
+                tile = picture[band.start * stride : band.stop * stride]
+                tile = tile[:, part.start * stride : part.stop * stride]
+                pictures.append(Picture(frames=(begin, end), thumbnail=tile))
+            begin = end
         return pictures
 
     @cached_property
@@ -213,7 +253,9 @@ class WanModel:
             dit = WanDiT(self.pipeline.transformer)
         folder = self.pipeline.folder / "transformer"
         try:
-            mocgen_weights.load_module(dit, folder, dtype=self._dtype, device=self._device, fp32=FP32)
+            rename = mocgen_weights.wan_renaming(folder)
+            weights = mocgen_weights.match_weights(dit, folder, dtype=self._dtype, rename=rename, fp32=FP32)
+            load_transformer(dit, weights, self._storage, self._device)
         except mocgen_weights.WeightsError as error:
             raise ModelError(str(error)) from None
         return dit.eval()
@@ -227,3 +269,7 @@ class WanModel:
 
         kind = getattr(diffusers, self.pipeline.scheduler)
         return kind.from_pretrained(self.pipeline.folder / "scheduler", local_files_only=True)
+
+
+def _cut(settings: Settings) -> ContextCut:
+    return ONE_FRAME if settings.contexts is None else ContextCut.parse(settings.contexts)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mocgen.model.attention import Routing
+from mocgen.model.cut import ContextCut
 from mocgen.model.memory import ContextMemory
 from mocgen.model.wan import WanDiT, WanShot
-from mocgen.model.wan_config import read_wan_config
-from mocgen.model.wan_contexts import ContextCut
+from mocgen.model.wan_config import WanConfig, read_wan_config
 
 DENSE = Routing(policy="dense", causal=False)
 FRAMES, CHANNELS, ROWS, COLUMNS, WORDS = 5, 16, 6, 8, 7
@@ -90,10 +90,10 @@ def test_retrieving_everything_is_dense_attention(
     model, t = ours(wan_transformer), torch.full((1, FRAMES), 300)
     shots = [shot(latents, text, t)]
     (dense,) = model(shots, routing=DENSE)
-    everything = Routing(policy="moc", top_k=10_000, causal=False, local_window=0)
-    (routed,) = model(shots, routing=everything, cut=cut)
-    few = Routing(policy="moc", top_k=1, causal=False, local_window=0)
-    (sparse,) = model(shots, routing=few, cut=cut)
+    everything = Routing(policy="moc", top_k=10_000, causal=False, local_window=0, cut=cut)
+    (routed,) = model(shots, routing=everything)
+    few = Routing(policy="moc", top_k=1, causal=False, local_window=0, cut=cut)
+    (sparse,) = model(shots, routing=few)
     assert (routed - dense).abs().max() <= 1e-5
     assert (sparse - dense).abs().max() > 1e-3
 
@@ -146,3 +146,24 @@ def test_the_memory_gives_what_recomputing_gives(
 def test_what_is_not_covered_is_named(wan_transformer, change: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read_wan_config(json.loads(wan_transformer.to_json_string()) | change)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "parameters"),
+    [
+        ({"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}, 1_418_996_800),
+        (
+            {"num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30, "in_channels": 48}
+            | {"out_channels": 48},
+            4_999_787_712,
+        ),
+    ],
+    ids=["Wan2.1-T2V-1.3B", "Wan2.2-TI2V-5B"],
+)
+def test_published_sizes_have_the_published_number_of_parameters(
+    sizes: dict[str, int], parameters: int
+) -> None:
+    with torch.device("meta"):
+        model = WanDiT(WanConfig(**sizes))
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert len(model.state_dict()) == 825

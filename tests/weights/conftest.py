@@ -52,6 +52,7 @@ class FakeHub:
     commit: str = COMMIT
     gated: bool = False
     gated_files: bool = False
+    down: bool = False
     cut: dict[str, int] = field(default_factory=dict)  # file → byte at which every connection is cut
     served: dict[str, bytes] = field(default_factory=dict)  # file → what comes instead of its content
     checksums: dict[str, str] = field(default_factory=dict)  # file → what is said to be its checksum
@@ -87,7 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.fake.requests.append(f"{self.command} {path} {self.headers.get('Range', '')}")
-        if api := _API.fullmatch(path):
+        if self.fake.down:
+            self._refuse(503, "", "Service unavailable")
+        elif api := _API.fullmatch(path):
             self._describe(*api.groups())
         elif file := _FILE.fullmatch(path):
             self._file(*file.groups())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -85,6 +86,22 @@ def test_without_a_connection_the_cache_serves(fake_hub: Any, hub: Hub, model: s
         WeightsError, match=r"not in the local cache, and the Hub cannot be reached \(offline\)"
     ):
         resolve(model, Hub(cache=hub.cache, offline=True))
+
+
+def test_while_the_hub_is_down_the_cache_serves(fake_hub: Any, hub: Hub) -> None:
+    resolved = resolve("owner/native", hub)
+    fake_hub.down = True
+    assert resolve("owner/native", hub) == resolved
+    with pytest.raises(WeightsError, match=r"not in the local cache, and the Hub cannot be reached \(.*503"):
+        resolve("owner/diffusers", hub)
+
+
+def test_a_file_of_the_cache_that_became_shorter_is_fetched_again(fake_hub: Any, hub: Hub) -> None:
+    resolved = resolve("owner/native", hub)
+    os.truncate(resolved.folder / "model.safetensors", 1000)
+    assert resolve("owner/native", hub) == resolved
+    right = fake_hub.repositories["owner/native"]["model.safetensors"]
+    assert (resolved.folder / "model.safetensors").read_bytes() == right
 
 
 def test_without_a_connection_and_a_cache_one_line_says_so(fake_hub: Any, tmp_path: Path) -> None:

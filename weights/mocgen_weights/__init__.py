@@ -6,9 +6,10 @@ from .checkpoint import read_checkpoint
 from .download import Fetching, Listing, OnFetching, list_repository
 from .errors import WeightsError
 from .files import load_tensors, read_folder, write_folder
-from .hub import Resolved, hub_id, pull, resolve
+from .hub import Resolved, hub_id, ignore, pull, resolve
 from .hub_failures import Unreachable
-from .loading import load_module
+from .loading import ModuleWeights, load_module, match_weights, put_tensor
+from .lora import Lora, merge_lora, read_lora
 from .repository import check_folder
 from .wan_names import wan_renaming
 
@@ -18,6 +19,8 @@ __all__ = [
     "Fetching",
     "Hub",
     "Listing",
+    "Lora",
+    "ModuleWeights",
     "OnFetching",
     "Resolved",
     "Unreachable",
@@ -28,12 +31,17 @@ __all__ = [
     "find_cached",
     "find_entry",
     "hub_id",
+    "ignore",
     "list_repository",
     "load_module",
     "load_tensors",
+    "match_weights",
+    "merge_lora",
     "pull",
+    "put_tensor",
     "read_checkpoint",
     "read_folder",
+    "read_lora",
     "remove_cached",
     "resolve",
     "wan_renaming",

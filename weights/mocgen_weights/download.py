@@ -93,7 +93,7 @@ def fetch(listing: Listing, revision: str | None, hub: Hub, on_fetching: OnFetch
     """
     storage = repository_folder(listing.repo, hub)
     folder = storage / "snapshots" / listing.commit
-    missing = [file for file in listing.files if not (folder / file.path).exists()]
+    missing = [file for file in listing.files if not _is_there(folder / file.path, file)]
     with explained(listing.repo, revision):
         _check_space(missing, storage)
         done = sum(file.size for file in listing.files if file not in missing)
@@ -145,7 +145,7 @@ def _fetch_blob(listing: Listing, file: RemoteFile, hub: Hub, meter: _Meter) -> 
     for folder in (blob.parent, lock.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
-        if blob.exists():
+        if _is_there(blob, file):
             return
         with _quiet_client(), partial.open("ab") as target:
             if target.tell() > file.size:
@@ -167,6 +167,11 @@ def _fetch_blob(listing: Listing, file: RemoteFile, hub: Hub, meter: _Meter) -> 
         if _checksum(partial, file) != file.checksum:
             raise _spoilt(listing, file, partial, "checksum")
         os.replace(partial, blob)
+
+
+def _is_there(path: Path, file: RemoteFile) -> bool:
+    """Whether a file, or what a link leads to, is whole by its size."""
+    return path.exists() and path.stat().st_size == file.size
 
 
 def _is_about_size(error: OSError) -> bool:

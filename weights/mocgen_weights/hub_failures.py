@@ -36,6 +36,8 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
                 f"{repo} is no folder here, and there is no such repository on the Hub (or it is private: "
                 "then log in with `hf auth login`)"
             ) from None
+        if error.response.status_code >= 500:
+            raise Unreachable(repo, error) from None
         raise WeightsError(f"the Hub refused {repo}: {_first_line(error)}") from None
     except (HTTPError, OfflineModeIsEnabled) as error:
         raise Unreachable(repo, error) from None

@@ -54,8 +54,10 @@ class ModuleWeights:
         )
         return sum(sizes)
 
-    def fill(self, module: nn.Module, device: torch.device, *, leave: str = "") -> None:
-        """Load everything into the module but the names that begin with `leave`, and move other buffers.
+    def fill(
+        self, module: nn.Module, device: torch.device, wanted: Callable[[str], bool] = lambda name: True
+    ) -> None:
+        """Load the tensors with wanted names into the module, and move its other buffers to the device.
 
         Raises:
             WeightsError: a file became shorter, or a tensor is not finite.
@@ -64,7 +66,7 @@ class ModuleWeights:
         slots = module.state_dict(keep_vars=True)
         _move_other_buffers(module, slots, device)
         for names in self.groups:
-            if leave and names[0].startswith(leave):
+            if not wanted(names[0]):
                 continue
             target = torch.empty(self.entries[names[0]].shape, dtype=self.dtypes[names[0]], device=device)
             self.read(names[0], target)

@@ -54,6 +54,21 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         WeightsError: it cannot be read, is truncated or not safetensors, or its header contradicts itself:
             absurd length, unknown dtype, bytes outside the file, overlapping or with gaps.
     """
+    raw, begin, size = _parse(path)
+    raw.pop("__metadata__", None)
+    entries = {name: _entry(path, name, facts, begin) for name, facts in raw.items()}
+    _check_places(path, entries, begin, size)
+    return entries
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The free texts in a safetensors file's header; raises what `read_header` raises."""
+    found = _parse(path)[0].get("__metadata__")
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The header, where it ends, and the size of the file."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -67,10 +82,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         raise _bad(path, "its header is not JSON") from None
     if not isinstance(raw, dict):
         raise _bad(path, "its header is no JSON object")
-    raw.pop("__metadata__", None)
-    entries = {name: _entry(path, name, facts, 8 + length) for name, facts in raw.items()}
-    _check_places(path, entries, 8 + length, size)
-    return entries
+    return raw, 8 + length, size
 
 
 def read_into(entry: TensorEntry, target: Tensor) -> None:

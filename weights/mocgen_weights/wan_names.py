@@ -1,4 +1,4 @@
-"""Names of the Wan transformer's tensors: from the authors' form to that of diffusers.
+"""Names of the Wan transformer's tensors and modules: the authors' form and that of diffusers.
 
 Facts from the two public implementations; the norm before cross-attention is `norm3` in one and `norm2`
 in the other.
@@ -33,9 +33,16 @@ _PARTS = {
     "head.modulation": "scale_shift_table",
     "head.head": "proj_out",
 }
-_PATTERN = re.compile(
-    r"(?<![^.])(" + "|".join(map(re.escape, sorted(_PARTS, key=len, reverse=True))) + r")(?![^.])"
-)
+_BACK = {ours: theirs for theirs, ours in _PARTS.items()}
+
+
+def _pattern(parts: Iterable[str]) -> re.Pattern[str]:
+    """Matches any of some dotted parts of a name, the longest first."""
+    alternatives = "|".join(map(re.escape, sorted(parts, key=len, reverse=True)))
+    return re.compile(rf"(?<![^.])({alternatives})(?![^.])")
+
+
+_TO_OURS, _TO_THEIRS = _pattern(_PARTS), _pattern(_BACK)
 
 
 def wan_renaming(folder: Path) -> Rename:
@@ -56,7 +63,12 @@ def to_diffusers(name: str) -> str:
     """The diffusers name of a tensor or module that has its original name, with or without a prefix."""
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
-    return _PATTERN.sub(lambda match: _PARTS[match[0]], name)
+    return _TO_OURS.sub(lambda match: _PARTS[match[0]], name)
+
+
+def to_original(name: str) -> str:
+    """The authors' name of a module that has its diffusers name."""
+    return _TO_THEIRS.sub(lambda match: _BACK[match[0]], name)
 
 
 def _unchanged(name: str) -> str:

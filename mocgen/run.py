@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import mocgen
+import mocgen_weights
 from mocgen.bundle import load_bundle, load_native
 from mocgen.film import Film
 from mocgen.history import History, PastShot, pack_history, read_history
@@ -41,6 +42,9 @@ def load_model(settings: Settings, on_event: OnEvent = ignore) -> VideoModel:
     """The model that the settings name, on the device and in the dtype that they ask for."""
     device = pick_device(settings.device)
     storage = Storage.of(settings)
+    entry = mocgen_weights.find_entry(settings.model.partition("@")[0])
+    if entry and entry.licence != "Apache-2.0":
+        on_event(Notice(message=f"{entry.name} has a licence of its own ({entry.licence}): {entry.page}"))
     on_event(ModelLoading(model=settings.model))
     return load_bundle(
         settings.model,

@@ -26,15 +26,22 @@ def show_fetching(*, quiet: bool) -> Iterator[OnFetching]:
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.table import Column
 
     progress = Progress(
-        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
+        TextColumn(
+            "{task.description}",
+            style="dim",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
         console=Console(stderr=True),
         transient=True,
+        expand=True,
     )
     task = progress.add_task("asking the Hub", total=None)
     with progress:

@@ -54,6 +54,7 @@ def repository_facts(repo: str, revision: str | None, hub: Hub) -> dict[str, obj
         "repository": repo,
         "what_it_is": entry.summary if entry else "",
         "licence": entry.licence if entry else "",
+        "page": entry.page if entry else "",
         "tasks": list(entry.tasks) if entry else [],
         "transformer_parameters": entry.parameters if entry else None,
         "transformer_in_bf16_bytes": entry.bytes_in_bf16 if entry else None,

@@ -91,11 +91,11 @@ def pull(
 ) -> None:
     """Fetch a model to the Hub's cache; an interrupted transfer goes on where it stopped."""
     from mocgen.cli.fetching import show_fetching
-    from mocgen_weights import Hub, find_entry, hub_id
+    from mocgen_weights import Hub, find_entry
     from mocgen_weights import pull as fetch
 
+    repo, revision = _repository(model)
     with show_fetching(quiet=quiet) as on_fetching:
-        repo, revision = hub_id(model)
         snapshot = fetch(repo, revision, Hub(offline=offline), on_fetching)
     entry = find_entry(repo)
     facts: dict[str, object] = {
@@ -103,6 +103,7 @@ def pull(
         "revision": snapshot.commit,
         "folder": str(snapshot.folder),
         "licence": entry.licence if entry else "",
+        "page": entry.page if entry else "",
     }
     _print_facts(facts, format)
 
@@ -133,11 +134,9 @@ def remove(
     """Remove a model from the Hub's cache, with all its revisions."""
     import sys
 
-    from mocgen_weights import Hub, cached_bytes, hub_id, remove_cached
+    from mocgen_weights import Hub, cached_bytes, remove_cached
 
-    if model == "embedded" or Path(model).is_dir():
-        raise UsageError(f"{model} is not in the Hub's cache: it is a folder")
-    repo, revision = hub_id(model)
+    repo, revision = _repository(model)
     if revision:
         raise UsageError(f"rm removes all revisions of a model: leave out @{revision}")
     size = cached_bytes(repo, Hub())
@@ -148,6 +147,15 @@ def remove(
             return
     freed = remove_cached(repo, Hub())
     _print_facts({"removed": repo, "bytes": freed}, format)
+
+
+def _repository(model: str) -> tuple[str, str | None]:
+    """The repository and revision of what is fetched from a Hub and kept in its cache."""
+    from mocgen_weights import hub_id
+
+    if model == "embedded" or Path(model).is_dir():
+        raise UsageError(f"{model} is not in the Hub's cache: it is a folder")
+    return hub_id(model)
 
 
 def _cached(entry: CatalogEntry, hub: Hub) -> int:

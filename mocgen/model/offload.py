@@ -100,7 +100,8 @@ def offload_blocks(blocks: nn.ModuleList, source: BlockSource, device: torch.dev
     The blocks' own weights are let go of (they may be on the meta device). They are meant to run in order,
     again and again; any other order is right too, but then nothing is copied ahead of time.
     """
-    streamer = _Streamer(blocks, source, device)
+    with torch.inference_mode(False):  # buffers that may be written in any mode
+        streamer = _Streamer(blocks, source, device)
     for index, block in enumerate(blocks):
         block.register_forward_pre_hook(lambda block, inputs, index=index: streamer.begin(index))
         block.register_forward_hook(lambda block, inputs, output, index=index: streamer.end(index))

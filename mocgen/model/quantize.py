@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -32,15 +34,21 @@ def quantize_linears(module: nn.Module, name: QuantizeName) -> None:
         ModelError: torchao is not installed.
     """
     check_quantize(name)
-    log = logging.getLogger("torch.utils._pytree")
-    level = log.level
-    log.setLevel(logging.ERROR)  # importing torchao warns of what its users can do nothing about
-    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+    with _without_warnings("torchao", "torch.utils._pytree"):
+        from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
-    log.setLevel(level)
-    config = (
-        Int8WeightOnlyConfig(set_inductor_config=False)
-        if name == "int8"
-        else Float8WeightOnlyConfig(set_inductor_config=False)
-    )
-    quantize_(module, config)
+    kind = Int8WeightOnlyConfig if name == "int8" else Float8WeightOnlyConfig
+    quantize_(module, kind(set_inductor_config=False))
+
+
+@contextmanager
+def _without_warnings(*loggers: str) -> Iterator[None]:
+    """Importing torchao warns of kernels for other devices, which are not used here."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -107,6 +107,15 @@ def test_numbers_that_stay_in_fp32_stay_so(tmp_path: Path) -> None:
     assert outputs[0].equal(outputs[2])
 
 
+def test_blocks_loaded_in_inference_mode_run_in_any_mode(tmp_path: Path) -> None:
+    plain = stack(3)
+    with torch.inference_mode():
+        found = streamed("file", plain, tmp_path)
+        found(torch.ones(1, 4))
+    with torch.no_grad():
+        assert found(torch.ones(1, 4)).equal(plain(torch.ones(1, 4)))
+
+
 def test_a_copy_that_fails_is_made_again(tmp_path: Path) -> None:
     plain = stack(3)
     found = streamed("file", plain, tmp_path)

@@ -172,6 +172,21 @@ def test_a_cut_transfer_goes_on_where_it_stopped(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("impatient")
+def test_an_interrupt_keeps_what_came(fake_hub: Any, hub: Hub) -> None:
+    def stop(fetching: Fetching) -> None:
+        if fetching.done > 500_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resolve("owner/native", hub, stop)
+    assert_nothing_is_half_there(hub, "owner/native")
+    fake_hub.requests.clear()
+    right = fake_hub.repositories["owner/native"]["model.safetensors"]
+    assert (resolve("owner/native", hub).folder / "model.safetensors").read_bytes() == right
+    assert all(request.endswith(" bytes=500000-") for request in fake_hub.asked_for("model.safetensors"))
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize("change", ["other bytes", "too short", "too long"])
 def test_content_that_is_not_what_was_announced_is_deleted(

@@ -132,6 +132,13 @@ BAD: dict[str, tuple[LoraTensors, str]] = {
     "wide": (PAIR | {"proj_out.lora_A.weight": torch.ones(RANK, 9)}, r"does not fit .* proj_out\.weight is"),
     "ranks": (PAIR | {"proj_out.lora_A.weight": torch.ones(2, WIDTH)}, r"does not fit .* by \(2, 8\)"),
     "difference": ({"proj_out.diff_b": torch.ones(3)}, r"proj_out\.bias is \(3,\)"),
+    "a row": (PAIR | {"proj_out.lora_A.weight": torch.ones(3)}, r"proj_out is of no use: down \(3,\)"),
+    "no rank": ({name: tensor[:0] for name, tensor in PAIR.items()}, "proj_out is of no use"),
+    "alphas": (PAIR | {"proj_out.alpha": torch.ones(2)}, r"of no use: .*alpha \(2,\)"),
+    "twice": (
+        PAIR | {"transformer.proj_out.lora_A.weight": torch.ones(1)},
+        "says twice what to add to proj_out",
+    ),
     "empty": ({}, "is empty"),
 }
 

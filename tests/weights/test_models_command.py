@@ -71,6 +71,7 @@ def test_pull_info_and_rm(run_mocgen, fake_hub: Any, cache: Path) -> None:
         (("info", "nonsense"), 1, "unknown model: nonsense"),
         (("info", "."), 1, "holds no config.json"),
         (("rm", "owner/native@v1"), 2, "leave out @v1"),
+        (("pull", "embedded"), 2, "it is a folder"),
         (("rm", "embedded"), 2, "it is a folder"),
         (("pull",), 2, "MODEL"),
         (("push", "owner/native"), 2, "push"),
@@ -107,3 +108,10 @@ def test_the_environment_names_the_hub_and_the_cache(fake_hub: Any, tmp_path: Pa
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(json.loads(done.stdout)["folder"]).is_relative_to(tmp_path / "home" / "hub")
+
+
+def test_a_licence_of_its_own_is_noted_when_a_model_runs(run_mocgen, cache: Path) -> None:
+    outcome = run_mocgen("generate", "a star", "--model", "skyreels-v2-df-1.3b", "--offline")
+    assert outcome.code == 1
+    assert "licence of its own (Skywork's own): https://huggingface.co/Skywork/SkyReels-V2" in outcome.err
+    assert "not in the local cache" in outcome.err

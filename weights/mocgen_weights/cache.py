@@ -95,7 +95,7 @@ def note_revision(repo: str, revision: str, commit: str, hub: Hub) -> None:
 def cached_bytes(repo: str, hub: Hub) -> int:
     """How much disk a repository takes, interrupted downloads included; 0: it is not cached."""
     blobs = repository_folder(repo, hub) / "blobs"
-    return sum(path.stat().st_size for path in blobs.iterdir()) if blobs.is_dir() else 0
+    return sum(path.stat().st_size for path in blobs.glob("*") if path.exists())
 
 
 def remove_cached(repo: str, hub: Hub) -> int:

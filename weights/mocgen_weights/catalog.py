@@ -21,6 +21,11 @@ class CatalogEntry:
     parameters: int | None = None
 
     @property
+    def page(self) -> str:
+        """Where the repository is described, its licence included."""
+        return f"https://huggingface.co/{self.repo}"
+
+    @property
     def bytes_in_bf16(self) -> int | None:
         """Memory that the transformer's weights need in bf16, in bytes."""
         return None if self.parameters is None else 2 * self.parameters

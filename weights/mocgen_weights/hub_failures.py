@@ -17,6 +17,7 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RevisionNotFoundError,
     )
@@ -39,7 +40,7 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
         if error.response.status_code >= 500:
             raise Unreachable(repo, error) from None
         raise WeightsError(f"the Hub refused {repo}: {_first_line(error)}") from None
-    except (HTTPError, OfflineModeIsEnabled) as error:
+    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise Unreachable(repo, error) from None
     except OSError as error:
         raise WeightsError(_disk_trouble(repo, error)) from None

@@ -9,7 +9,7 @@ read: PEFT and diffusers (`transformer.blocks.0.attn1.to_q.lora_A.weight`), the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,6 @@ _ROLES = {  # how a key ends → what it is
     "alpha": "alpha",
     "diff": "weight",
     "diff_b": "bias",
-    "lora_B.bias": "bias",
 }
 
 
@@ -81,10 +80,7 @@ def read_lora(file: Path, module: nn.Module, scale: float = 1.0) -> Lora:
     """
     entries = read_checkpoint(file)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    modules, unknown = _sort(entries, {name.rpartition(".")[0] for name in shapes})
-    if unknown or not modules:
-        what = f"holds what fits no weight of this model: {name_first(unknown)}" if unknown else "is empty"
-        raise WeightsError(f"LoRA {file} {what}")
+    modules = _sort(entries, {name.rpartition(".")[0] for name in shapes}, file)
     alpha = _default_alpha(file)
     low_rank: dict[str, tuple[Tensor, Tensor]] = {}
     whole: dict[str, Tensor] = {}
@@ -94,34 +90,47 @@ def read_lora(file: Path, module: nn.Module, scale: float = 1.0) -> Lora:
         for role in roles.keys() & {"weight", "bias"}:
             whole[f"{path}.{role}"] = scale * roles[role]
         if "up" in roles:
-            up, down = roles["up"].flatten(1), roles["down"].flatten(1)
-            own = roles.get("alpha")
-            strength = scale * (float(own) if own is not None else alpha or len(down)) / len(down)
-            low_rank[f"{path}.weight"] = strength * up, down
+            low_rank[f"{path}.weight"] = _factors(roles, alpha, scale, f"LoRA {file}: {path}")
     _check(file, shapes, low_rank, whole)
     return Lora(low_rank, whole)
 
 
+def _factors(
+    roles: Mapping[str, Tensor], alpha: float | None, scale: float, source: str
+) -> tuple[Tensor, Tensor]:
+    """The two matrices of a module, the first one scaled."""
+    up, down, own = roles["up"], roles["down"], roles.get("alpha")
+    if min(up.ndim, down.ndim) < 2 or down.shape[0] == 0 or (own is not None and own.numel() != 1):
+        shapes = ", ".join(f"{role} {tuple(tensor.shape)}" for role, tensor in roles.items())
+        raise WeightsError(f"{source} is of no use: {shapes}")
+    rank = down.shape[0]
+    strength = float(own) if own is not None else alpha or rank
+    return scale * strength / rank * up.flatten(1), down.flatten(1)
+
+
 def _sort(
-    entries: Mapping[str, TensorEntry], paths: Iterable[str]
-) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """The file's tensors by module and role, and the keys that fit none."""
-    known = set(paths)
-    flat = {form(path).replace(".", "_"): path for path in known for form in (str, to_original)}
+    entries: Mapping[str, TensorEntry], paths: Collection[str], file: Path
+) -> dict[str, dict[str, Tensor]]:
+    """The file's tensors by module and role; raises WeightsError if some fit none, or are there twice."""
+    flat = {form(path).replace(".", "_"): path for path in paths for form in (str, to_original)}
     modules: dict[str, dict[str, Tensor]] = {}
     unknown: list[str] = []
     for key, entry in entries.items():
-        path, role = _read_key(key, known, flat)
+        path, role = _read_key(key, paths, flat)
         if path is None or role is None:
             unknown.append(key)
             continue
-        tensor = torch.empty(entry.shape, dtype=torch.float32)
-        read_into(entry, tensor)
-        modules.setdefault(path, {})[role] = tensor
-    return modules, unknown
+        if role in modules.setdefault(path, {}):
+            raise WeightsError(f"LoRA {file} says twice what to add to {path}, once in {key}")
+        modules[path][role] = torch.empty(entry.shape, dtype=torch.float32)
+        read_into(entry, modules[path][role])
+    if unknown or not modules:
+        what = f"holds what fits no weight of this model: {name_first(unknown)}" if unknown else "is empty"
+        raise WeightsError(f"LoRA {file} {what}")
+    return modules
 
 
-def _read_key(key: str, known: set[str], flat: Mapping[str, str]) -> tuple[str | None, str | None]:
+def _read_key(key: str, known: Collection[str], flat: Mapping[str, str]) -> tuple[str | None, str | None]:
     """Which module a key is about, and what it is of it; None where that is not known."""
     end = next((end for end in _ROLES if key.endswith(f".{end}")), None)
     if end is None:

@@ -1,0 +1,121 @@
+"""Open words: what a caption says beyond the words that a model was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mocgen.text.concepts import Concept, WordTable
+from mocgen.text.roles import FUNCTION_WORDS, Role, Token
+
+# How near a word must be to a concept of each kind, by what it does in the caption. Examples of a concept are
+# at 1; above that nothing is near enough. Tuned on prompts and words other than those of the evaluation.
+DEMANDS: dict[Role, dict[str, float]] = {
+    "adjective": {
+        "color": 0.65, "pattern": 0.45, "shape": 0.5, "place": 0.75, "motion": 0.65, "direction": 0.9,
+    },
+    "thing": {"color": 0.8, "pattern": 0.6, "shape": 0.38, "place": 0.7, "motion": 0.62, "direction": 0.9},
+    "scene": {"color": 0.95, "pattern": 2.0, "shape": 2.0, "place": 0.4, "motion": 0.9, "direction": 0.9},
+    "action": {"color": 2.0, "pattern": 2.0, "shape": 2.0, "place": 0.9, "motion": 0.37, "direction": 0.8},
+}  # fmt: skip
+PAIR_GAIN = 0.05  # by which two words together must be nearer to a concept than each of them
+SEVERAL = "color"  # the kind of which a caption may name several
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """The concept that words were read as; `margin`: how much nearer they are than they must be."""
+
+    concept: Concept
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What `count` tokens from `start` on say; None: nothing that is known."""
+
+    start: int
+    count: int
+    text: str
+    match: Match | None = None
+
+
+class OpenReader:
+    """Reads unknown words as the concepts that they are near to; only those that `known` words can say."""
+
+    def __init__(self, table: WordTable, known: frozenset[str]) -> None:
+        self.table = table
+        missing = np.array([not known.issuperset(concept.phrase) for concept in table.concepts])
+        self._demands = {
+            role: np.array([demands[concept.kind] for concept in table.concepts]) + 9.0 * missing
+            for role, demands in DEMANDS.items()
+        }
+
+    def read(self, tokens: Sequence[Token], known: Sequence[bool]) -> list[Reading]:
+        """What the unknown words say, in order. Words like "while" say nothing and are passed over.
+
+        Of two places, shapes, patterns or motions the known or else the nearer one counts, and a shade is
+        part of the colour behind it ("wine-red").
+
+        known: which of the tokens the model knows.
+        """
+        said = [*zip(tokens, known, strict=True)]
+        readings, number = [], 0
+        while number < len(said):
+            reading = self._longest(tokens, number, known)
+            if reading:
+                readings.append(reading)
+            number += reading.count if reading else 1
+        named = [self.table.example_of(token.word) if known else () for token, known in said]
+        colors = {number for number, own in enumerate(named) if any(c.kind == SEVERAL for c in own)}
+        readings = [one for one in readings if not (_kind(one) == SEVERAL and one.start + one.count in colors)]
+        return _agreed(readings, [concept for own in named for concept in own])
+
+    def _longest(self, tokens: Sequence[Token], start: int, known: Sequence[bool]) -> Reading | None:
+        """The reading of one or two tokens; None if the first is not to be read."""
+        two = tokens[start : start + 2]
+        words = " ".join(token.word for token in two)
+        unknown = [
+            not known[number] and token.word not in FUNCTION_WORDS for number, token in enumerate(two, start)
+        ]
+        single = [
+            self.match(token.word, token.role) if ours else None
+            for token, ours in zip(two, unknown, strict=True)
+        ]
+        exact = len(two) == 2 and any(unknown) and bool(self.table.example_of(words))
+        if exact or (len(two) == 2 and all(unknown)):
+            pair = self.match(words, two[1].role)
+            best = max((match.margin for match in single if match), default=0.0)
+            if pair and (exact or pair.margin > best + PAIR_GAIN):
+                return Reading(start=start, count=2, text=words, match=pair)
+        return Reading(start=start, count=1, text=two[0].word, match=single[0]) if unknown[0] else None
+
+    def match(self, text: str, role: Role) -> Match | None:
+        """The concept that words with this role in a caption are near to, if any is near enough."""
+        near = self.table.nearness(text)
+        if near is None:
+            return None
+        margins = near - self._demands[role]
+        best = int(margins.argmax())
+        concept = self.table.concepts[best]
+        return Match(concept=concept, margin=float(margins[best])) if margins[best] > 0 else None
+
+
+def _kind(reading: Reading) -> str:
+    return reading.match.concept.kind if reading.match else ""
+
+
+def _agreed(readings: Sequence[Reading], named: Sequence[Concept]) -> list[Reading]:
+    """The readings without those that contradict what is named, or a nearer one."""
+    chosen = {concept.kind: concept for concept in reversed(named)}
+    for reading in sorted(readings, key=lambda one: -one.match.margin if one.match else 0.0):
+        if reading.match:
+            chosen.setdefault(reading.match.concept.kind, reading.match.concept)
+    return [
+        reading
+        if not reading.match or _kind(reading) == SEVERAL or chosen[_kind(reading)] == reading.match.concept
+        else Reading(start=reading.start, count=reading.count, text=reading.text)
+        for reading in readings
+    ]

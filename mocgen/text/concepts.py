@@ -17,7 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+ENDINGS = (  # of words, and what may stand in their place
+    ("ies", "y"),
+    ("es", "", "e"),
+    ("s", ""),
+    ("ing", "", "e"),
+    ("ed", "", "e"),
+    ("ish", "", "e"),
+    ("y", "", "e"),
+)
+
 Vector = NDArray[np.floating[Any]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Concept:
@@ -76,14 +87,14 @@ class WordTable:
         return _unit(self._vectors[self._rows[word]] * self._scale)
 
     def _parts(self, word: str) -> list[str]:
-        """The word as the table has it, or the two words that it is made of."""
-        for form in _forms(word):
+        """The word as the table has it or another form of it, or the two words that it is made of."""
+        for form in _related(word):
             if form in self._rows:
                 return [form]
         for cut in range(3, len(word) - 2):
-            first, second = word[:cut], next((f for f in _forms(word[cut:]) if f in self._rows), None)
-            if first in self._rows and second:
-                return [first, second]
+            second = next((form for form in _forms(word[cut:]) if form in self._rows), None)
+            if word[:cut] in self._rows and second:
+                return [word[:cut], second]
         return []
 
 
@@ -98,13 +109,20 @@ def _unit(vectors: Vector) -> Vector:
 
 
 def _forms(word: str) -> Iterator[str]:
-    """The word, and what it may be a form of: twirls, twirling, hopped, armies, bluish."""
+    """The word, and simpler ones that it may be made from: twirls, hopped, berries, bluish, rusty."""
     yield word
-    for ending, *instead in (
-        ("ies", "y"), ("es", "", "e"), ("s", ""), ("ing", "", "e"), ("ed", "", "e"), ("ly", ""), ("ward", "wards"),
-    ):  # fmt: skip
+    for ending, *instead in ENDINGS:
         if word.endswith(ending) and len(word) > len(ending) + 2:
             stem = word[: -len(ending)]
             yield from (stem + end for end in instead)
-            if ending in ("ing", "ed") and stem[-1] == stem[-2]:
+            if stem[-1] == stem[-2]:
                 yield stem[:-1]
+
+
+def _related(word: str) -> Iterator[str]:
+    """The forms of a word, and others that are made from them: pebbles for a pebble, jogging for jogs."""
+    yield from _forms(word)
+    for stem in _forms(word):
+        yield from (stem + ending for ending in ("s", "ing", "ed"))
+        yield from (stem.rstrip("e") + ending for ending in ("ing", "ed"))
+        yield stem + stem[-1] + "ing"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,11 +16,12 @@ DEMANDS: dict[Role, dict[str, float]] = {
     "adjective": {
         "color": 0.65, "pattern": 0.45, "shape": 0.5, "place": 0.75, "motion": 0.65, "direction": 0.9,
     },
-    "thing": {"color": 0.8, "pattern": 0.6, "shape": 0.38, "place": 0.7, "motion": 0.62, "direction": 0.9},
+    "thing": {"color": 0.95, "pattern": 0.6, "shape": 0.38, "place": 0.7, "motion": 0.62, "direction": 0.9},
     "scene": {"color": 0.95, "pattern": 2.0, "shape": 2.0, "place": 0.4, "motion": 0.9, "direction": 0.9},
-    "action": {"color": 2.0, "pattern": 2.0, "shape": 2.0, "place": 0.9, "motion": 0.37, "direction": 0.8},
+    "action": {"color": 0.95, "pattern": 0.95, "shape": 0.95, "place": 0.9, "motion": 0.37, "direction": 0.8},
 }  # fmt: skip
 PAIR_GAIN = 0.05  # by which two words together must be nearer to a concept than each of them
+MOVES = "moves"  # the motion that has a direction
 SEVERAL = "color"  # the kind of which a caption may name several
 
 
@@ -48,6 +49,9 @@ class OpenReader:
     def __init__(self, table: WordTable, known: frozenset[str]) -> None:
         self.table = table
         missing = np.array([not known.issuperset(concept.phrase) for concept in table.concepts])
+        self._moves = next(
+            (one for one in table.concepts if one.name == MOVES and known.issuperset(one.phrase)), None
+        )
         self._demands = {
             role: np.array([demands[concept.kind] for concept in table.concepts]) + 9.0 * missing
             for role, demands in DEMANDS.items()
@@ -68,10 +72,31 @@ class OpenReader:
             if reading:
                 readings.append(reading)
             number += reading.count if reading else 1
-        named = [self.table.example_of(token.word) if known else () for token, known in said]
+        named = [self._named(token) if known else () for token, known in said]
         colors = {number for number, own in enumerate(named) if any(c.kind == SEVERAL for c in own)}
-        readings = [one for one in readings if not (_kind(one) == SEVERAL and one.start + one.count in colors)]
-        return _agreed(readings, [concept for own in named for concept in own])
+        readings = [
+            one for one in readings if not (_kind(one) == SEVERAL and one.start + one.count in colors)
+        ]
+        colors |= {
+            one.start for one in readings if _kind(one) == SEVERAL and tokens[one.start].role != "thing"
+        }
+        readings = [
+            _uncolored(one) if colors - {one.start} and tokens[one.start].role == "thing" else one
+            for one in readings
+        ]
+        concepts = [concept for own in named for concept in own]
+        return self._moving(_agreed(readings, concepts), concepts, tokens)
+
+    def _moving(
+        self, readings: list[Reading], named: Sequence[Concept], tokens: Sequence[Token]
+    ) -> list[Reading]:
+        """The readings; a verb that says nothing else is a way to move if the caption gives a direction."""
+        kinds = {concept.kind for concept in named} | {_kind(reading) for reading in readings}
+        if "direction" not in kinds or "motion" in kinds or self._moves is None:
+            return readings
+        verbs = [one for one in readings if not one.match and tokens[one.start].role == "action"]
+        move = Match(concept=self._moves, margin=0.0)
+        return [replace(one, match=move) if one in verbs[:1] else one for one in readings]
 
     def _longest(self, tokens: Sequence[Token], start: int, known: Sequence[bool]) -> Reading | None:
         """The reading of one or two tokens; None if the first is not to be read."""
@@ -92,6 +117,11 @@ class OpenReader:
                 return Reading(start=start, count=2, text=words, match=pair)
         return Reading(start=start, count=1, text=two[0].word, match=single[0]) if unknown[0] else None
 
+    def _named(self, token: Token) -> tuple[Concept, ...]:
+        """What a known word names; a place only where the caption tells of the scene ("a beach ball")."""
+        concepts = self.table.example_of(token.word)
+        return tuple(c for c in concepts if c.kind != "place" or token.role == "scene")
+
     def match(self, text: str, role: Role) -> Match | None:
         """The concept that words with this role in a caption are near to, if any is near enough."""
         near = self.table.nearness(text)
@@ -107,6 +137,11 @@ def _kind(reading: Reading) -> str:
     return reading.match.concept.kind if reading.match else ""
 
 
+def _uncolored(reading: Reading) -> Reading:
+    """The reading of a thing that has a colour: "a red apple" is not green."""
+    return replace(reading, match=None) if _kind(reading) == SEVERAL else reading
+
+
 def _agreed(readings: Sequence[Reading], named: Sequence[Concept]) -> list[Reading]:
     """The readings without those that contradict what is named, or a nearer one."""
     chosen = {concept.kind: concept for concept in reversed(named)}
@@ -116,6 +151,6 @@ def _agreed(readings: Sequence[Reading], named: Sequence[Concept]) -> list[Readi
     return [
         reading
         if not reading.match or _kind(reading) == SEVERAL or chosen[_kind(reading)] == reading.match.concept
-        else Reading(start=reading.start, count=reading.count, text=reading.text)
+        else replace(reading, match=None)
         for reading in readings
     ]

@@ -8,16 +8,23 @@ from typing import Literal
 
 Role = Literal["adjective", "thing", "scene", "action"]
 
-ARTICLES = frozenset("a an the this its his her their our my some one two".split())
-INTO_SCENE = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ARTICLES = _words("a an the this its his her their our my some one two")
+INTO_SCENE = _words(
     "in on at over across through along above below beneath underneath under inside between among amid near "
-    "by behind beside within past during into onto atop outside upon off against around after before".split()
+    "by behind beside within past during into onto atop outside upon off against around after before up down "
+    "towards"
 )
-LINKS = frozenset("and or with without of while as from then but to for like where when very".split())
-BECOMING = frozenset("is are was be being becomes become which who that".split())
-EMPTY = frozenset("coloured colored colour color shaped shape patterned pattern hued toned looking".split())
+LINKS = _words("and or with without of while as from then but to for like where when very")
+BECOMING = _words("is are was be being becomes become which who that")
+BREAKS = _words("while with as")
+DIRECTIONS = _words("left right leftwards rightwards leftward rightward")
+EMPTY = _words("coloured colored colour color shaped shape patterned pattern hued toned looking")
 FUNCTION_WORDS = ARTICLES | INTO_SCENE | LINKS | BECOMING | EMPTY
-ACTION_ENDING = re.compile(r"[a-z]{2}(?:s|ing)$")
 _TOKEN = re.compile(r"[^\W_]+|[,;:.!?]")
 
 
@@ -34,28 +41,41 @@ def tokenize(text: str) -> list[Token]:
 
     What follows a preposition is the scene, until an article, a comma or a link begins something else. Of
     what is left, the last word of a phrase is the thing, those before it are adjectives; after a thing, a
-    word in -s or -ing begins an action.
+    word in -s, or in -ing at the end of its phrase, begins an action.
     """
     found: list[Token] = []
-    state: Literal["thing", "scene", "action"] = "thing"
-    begun = False  # whether the part of speech at hand has a word yet
-    for word in _TOKEN.findall(text.lower()):
-        if not word[0].isalnum() or (word in ARTICLES and state == "scene" and begun) or word == "while":
-            state, begun = "thing", False
-        elif word in INTO_SCENE:
-            state, begun = "scene", False
-        elif word in ("with", "as"):
-            state, begun = "thing", False
-        elif word in BECOMING:
-            state, begun = "action", False
-        elif word not in FUNCTION_WORDS:
-            if state == "thing" and begun and ACTION_ENDING.search(word):
-                state = "action"
-            if state == "thing" and begun:
-                found[-1] = Token(word=found[-1].word, role="adjective")
-            begun = True
-            found.append(Token(word=word, role=state))
+    state: Role = "thing"
+    begun, last = False, 0  # whether the part of the sentence at hand has a word yet, and where the last is
+    parts = _TOKEN.findall(text.lower())
+    for word, following in zip(parts, [*parts[1:], ""], strict=True):
+        if word in FUNCTION_WORDS or not word[0].isalnum():
+            after = _state_after(word, state, begun)
+            begun = begun and after == state and word not in BREAKS
+            state = after
+            if word[0].isalnum():
+                found.append(Token(word=word, role=state))
             continue
-        if word[0].isalnum():
-            found.append(Token(word=word, role=state))
+        if state == "thing" and begun:
+            if _begins_action(word, following):
+                state = "action"
+            else:
+                found[last] = Token(word=found[last].word, role="adjective")
+        begun, last = True, len(found)
+        found.append(Token(word=word, role=state))
     return found
+
+
+def _state_after(word: str, state: Role, begun: bool) -> Role:
+    """What a small word or a sign turns the sentence to."""
+    if word in INTO_SCENE:
+        return "scene"
+    if word in BECOMING:
+        return "action"
+    if word in BREAKS or not word[0].isalnum() or (word in ARTICLES and state == "scene" and begun):
+        return "thing"
+    return state
+
+
+def _begins_action(word: str, following: str) -> bool:
+    ends = not following[:1].isalnum() or following in FUNCTION_WORDS or following in DIRECTIONS
+    return len(word) > 3 and (word.endswith("s") or (word.endswith("ing") and ends))

@@ -15,6 +15,7 @@ from mocgen.errors import TrainingError
 from mocgen.model.config import DiTConfig
 
 from .optim import OptimConfig
+from .world import Variety
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class DataConfig:
     frames: int = 8  # per shot
     codec_looks: int = 1400  # of them, those that the codec learns from
     workers: int = 2
+    world: Variety = field(default_factory=Variety)  # camera moves, rarer words, a second character
 
 
 @dataclass(frozen=True, kw_only=True)

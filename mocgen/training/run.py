@@ -131,10 +131,12 @@ def _material(config: TrainConfig, start: NativeModel | None, out: Path, on_prog
     def note(text: str) -> None:
         on_progress(Progress(part="clips", done=0, total=1, note=text))
 
+    material: Material
     if config.source == WORLD:
-        return WorldMaterial(config, out)
-    size = start.codec.config.size if start else config.codec.size
-    material = ClipMaterial(config, size, note)
+        material = WorldMaterial(config, out)
+    else:
+        size = start.codec.config.size if start else config.codec.size
+        material = ClipMaterial(config, size, note)
     unknown = material.unknown_words(start.vocabulary) if start else []
     if unknown:
         note(f"words that the model {config.init!r} does not know and cannot learn: {', '.join(unknown)}")

@@ -54,7 +54,7 @@ def views(camera: str, path: Track) -> Views:
 
 
 def _pan(way: Field, path: Track) -> Views:
-    """A view across the scene (`way`: 0 at its left, 1 at its right), large enough for the object's height."""
+    """A view across the scene (`way`: 0 at its left, 1 at its right), high enough for the object."""
     reach = path.radius * shapes.TALLEST
     highest, lowest = float((path.y - reach).min()), float((path.y + reach).max())
     width = min(1.0, max(PAN_SIDE, lowest - highest))
@@ -64,7 +64,7 @@ def _pan(way: Field, path: Track) -> Views:
 
 
 def see(scene: Field, seen: Views, size: int) -> NDArray[np.float32]:
-    """Pictures (T, size, size, …) of the squares seen of a scene (T, S, S, …): means over each pixel's area."""
+    """Pictures (T, size, size, …) of the squares seen of a scene (T, S, S, …): means over pixels."""
     frames = []
     for frame, left, top, side in zip(scene, seen.left, seen.top, seen.side, strict=True):
         rows = _shares(top, side, size, len(frame))

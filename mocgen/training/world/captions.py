@@ -101,7 +101,11 @@ def _scene(
     if place is None:
         return f"{subject} {does}"
     if share and rng.random() < share:
-        rarer = (f"there is {subject} {doing} {where}", f"{doing} {where}, {subject}", f"{where} {does} {subject}")
+        rarer = (
+            f"there is {subject} {doing} {where}",
+            f"{doing} {where}, {subject}",
+            f"{where} {does} {subject}",
+        )
         return rarer[rng.integers(3)]
     orders = (
         f"{subject} {does} {where}",
@@ -173,4 +177,5 @@ def scene_prompt(
     text = form.format(look=with_article(look_phrase(look, rng, variety=variety)))
     if friend is None:
         return text
-    return f"{text}, {synonyms.FRIEND_PROMPT.format(look=with_article(look_phrase(friend, rng, variety=variety)))}"
+    second = with_article(look_phrase(friend, rng, variety=variety))
+    return f"{text}, {synonyms.FRIEND_PROMPT.format(look=second)}"

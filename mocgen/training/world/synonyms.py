@@ -1,4 +1,4 @@
-"""Rarer ways to say the concepts of the world: for captions that are to be richer, and for reading prompts."""
+"""Rarer ways to say the concepts of the world: for richer captions, and for reading prompts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ MORE_PATTERN_ADJECTIVES = {
     "plain": ("unpatterned", "uniform", "unmarked", "unadorned", "blank"),
     "striped": ("lined", "zebra", "streaked", "barred"),
     "dotted": ("polka", "dappled", "mottled", "leopard", "dalmatian"),
-    "checkered": ("chequered", "checkerboard", "tartan", "gingham", "lattice", "patchwork", "mosaic", "argyle"),
+    "checkered": (
+        "chequered",
+        "checkerboard",
+        "tartan",
+        "gingham",
+        "lattice",
+        "patchwork",
+        "mosaic",
+        "argyle",
+    ),
 }
 MORE_COLOR_ADJECTIVES = {
     "red": ("reddish", "carmine", "strawberry", "cardinal", "claret", "poppy", "raspberry", "garnet"),
@@ -86,7 +95,9 @@ MORE_TRAVEL = _verbs(
     "creeps creeping,wanders wandering,marches marching,sails sailing,proceeds proceeding,hurries hurrying"
 )
 MORE_MOTION_VERBS = {
-    "bounces": _verbs("skips skipping,vaults vaulting,rebounds rebounding,bobs bobbing,ricochets ricocheting"),
+    "bounces": _verbs(
+        "skips skipping,vaults vaulting,rebounds rebounding,bobs bobbing,ricochets ricocheting"
+    ),
     "flies in a circle": _verbs("circulates circulating,encircles encircling,flutters fluttering"),
     "grows": _verbs(
         "increases increasing,widens widening,magnifies magnifying,broadens broadening,thickens thickening,"
@@ -143,9 +154,12 @@ class Concept:
     examples: tuple[str, ...]
 
 
-BESIDE_THE_POINT = frozenset("near among between front bottom dry down green by wards towards".split())
-NO_PLACE = frozenset("under outer hills".split())  # parts of a place's name that alone are none
-DIRECTIONS = {"left": ("left", "leftwards", "west", "westward"), "right": ("right", "rightwards", "east", "eastward")}
+BESIDE_THE_POINT = frozenset(words_of("near among between front bottom dry down green by wards towards"))
+NO_PLACE = frozenset(("under", "outer", "hills"))  # parts of a place's name that alone are none
+DIRECTIONS = {
+    "left": ("left", "leftwards", "west", "westward"),
+    "right": ("right", "rightwards", "east", "eastward"),
+}
 
 
 def concepts() -> tuple[Concept, ...]:

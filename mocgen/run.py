@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import mocgen
+import mocgen_weights
 from mocgen.bundle import NativeModel, load_bundle
 from mocgen.film import Film
 from mocgen.history import History, PastShot, pack_history, read_history
@@ -18,6 +19,7 @@ from mocgen.model.attention import Recorder
 from mocgen.plan import hold, make_plan, pick_device, pick_dtype, shot_ends
 from mocgen.settings import ModelLoading, Notice, OnEvent, Result, Settings, Writing
 from mocgen.storyboard import Scene
+from mocgen.text.concepts import load_word_table
 from mocgen.video import VideoInfo, VideoWriter, resample_frames
 
 
@@ -38,7 +40,9 @@ def load_model(settings: Settings, on_event: OnEvent = ignore) -> NativeModel:
     """The model that the settings name, on the device and in the dtype that they ask for."""
     device = pick_device(settings.device)
     on_event(ModelLoading(model=settings.model))
-    return load_bundle(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
+    model = load_bundle(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
+    table = load_word_table(mocgen_weights.word_table_file())
+    return dataclasses.replace(model, vocabulary=model.vocabulary.opened(table))
 
 
 def carry_out(
@@ -66,7 +70,7 @@ def carry_out(
         clip_size=(clip.width, clip.height) if clip else None,
         clip_fps=clip.fps if clip else None,
     )
-    unknown = _report_unknown(model, scene, settings, on_event)
+    unknown, read_as = _report_words(model, scene, settings, on_event)
     history = read_history(clip, model, seconds=context_seconds) if clip else History()
     film = Film(
         model,
@@ -99,6 +103,7 @@ def carry_out(
         elapsed_seconds=time.monotonic() - start,
         shots=len(scene.shots),
         unknown_words=unknown,
+        read_words=read_as,
     )
     return Run(result=result, film=film, shots=shots)
 
@@ -144,20 +149,26 @@ def _write_shots(film: Film, writer: VideoWriter) -> list[PastShot]:
     return past
 
 
-def _report_unknown(
+def _report_words(
     model: NativeModel, scene: Scene, settings: Settings, on_event: OnEvent
-) -> tuple[str, ...]:
-    """Tell which words of the prompts the model does not know, and return them."""
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Tell which words of the prompts were not understood, and which were read as others; return both."""
     texts = [scene.prompt, *(shot.caption for shot in scene.shots), settings.negative]
-    unknown = tuple(dict.fromkeys(word for text in texts for word in model.vocabulary.read(text).unknown))
+    captions = [model.vocabulary.read(text) for text in texts]
+    unknown = tuple(dict.fromkeys(word for caption in captions for word in caption.unknown))
+    read_as = {text: concept for caption in captions for text, concept in caption.read_as}
+    said = []
+    if read_as:
+        said.append("read " + ", ".join(f"{text!r} as {concept!r}" for text, concept in read_as.items()))
     if unknown:
-        words = ", ".join(repr(word) for word in unknown)
-        on_event(Notice(message=f"the model does not know {words}: left out"))
+        said.append("not understood: " + ", ".join(repr(word) for word in unknown))
+    if said:
+        on_event(Notice(message="; ".join(said)))
     limit = model.dit.config.caption_limit
-    for text in texts:
-        if len(model.vocabulary.read(text).ids) > limit:
+    for text, caption in zip(texts, captions, strict=True):
+        if len(caption.ids) > limit:
             on_event(Notice(message=f"'{text[:30]}…' is long: the model reads its first {limit} known words"))
-    return unknown
+    return unknown, read_as
 
 
 def _record(

@@ -1,6 +1,6 @@
 """Model files: the catalogue, the Hub, safetensors reading, and the embedded checkpoint."""
 
-from .catalog import CATALOG, CatalogEntry, embedded_folder
+from .catalog import CATALOG, CatalogEntry, embedded_folder, word_table_file
 from .errors import WeightsError
 from .files import load_tensors, read_folder, write_folder
 from .hub import Resolved, resolve
@@ -14,5 +14,6 @@ __all__ = [
     "load_tensors",
     "read_folder",
     "resolve",
+    "word_table_file",
     "write_folder",
 ]

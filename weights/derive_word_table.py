@@ -90,7 +90,7 @@ def color_names() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, place in survey.items():
         if not re.fullmatch(r"[a-z]{3,}", name) or name in HEADS:
-            continue
+            continue  # heads come below
         colorfulness = float(np.hypot(*place[1:]))
         if place[0] < 14 and colorfulness < 25:
             color = "black"
@@ -103,7 +103,8 @@ def color_names() -> dict[str, list[str]]:
                 votes[named[near][0]] += 1 / (distances[near] + 20)
             color = max(votes, key=lambda name: votes[name])
         found.setdefault(color or OTHER_COLOR, []).append(name)
-    found.setdefault(OTHER_COLOR, []).extend(name for name, color in HEADS.items() if not color)
+    for name, color in HEADS.items():
+        found.setdefault(color or OTHER_COLOR, []).append(name)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from mocgen.text.vocabulary import Vocabulary
 from mocgen.training.world import synonyms, words
 
 from .rates import Rate
-from .reading import ATTRIBUTES
+from .reading import ATTRIBUTES, Reading
 
 FILE = Path(__file__).with_name("open_prompts.toml")
 
@@ -45,7 +45,7 @@ class OpenPrompt:
 class Understanding:
     """How a vocabulary reads open prompts."""
 
-    rates: dict[str, Rate]  # of the named concepts, by attribute and in all
+    rates: dict[str, Rate]  # by attribute, of all named concepts, and of prompts that are read as a whole
     false_readings: Rate  # of words that mean nothing in the world
     mistakes: tuple[tuple[str, str, str, str], ...]  # caption, attribute, asked for, read
 
@@ -89,23 +89,42 @@ def concepts_of(caption: Sequence[str]) -> Concepts:
 
 def understand(vocabulary: Vocabulary, prompts: Sequence[OpenPrompt]) -> Understanding:
     """Read the prompts, and the words that mean nothing."""
-    right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
-    mistakes = []
+    outcomes, mistakes = [], []
     for prompt in prompts:
         read = concepts_of([vocabulary.words[i - 1] for i in vocabulary.read(prompt.caption).ids])
-        for name in ATTRIBUTES:
-            asked, got = prompt.concepts.of(name), read.of(name)
-            if asked is not None:
-                right[name].append(asked == got)
-            if asked != got and (asked or got):
-                mistakes.append((prompt.caption, name, _text(asked), _text(got)))
-    outcomes = [outcome for own in right.values() for outcome in own]
+        named = {name: prompt.concepts.of(name) for name in ATTRIBUTES}
+        outcomes.append({name: asked == read.of(name) for name, asked in named.items() if asked})
+        mistakes += [
+            (prompt.caption, name, text_of(asked), text_of(read.of(name)))
+            for name, asked in named.items()
+            if asked != read.of(name)
+        ]
     false = [bool(vocabulary.read(word).read_as) for word in meaningless_words()]
     return Understanding(
-        rates={name: Rate.of(own) for name, own in right.items()} | {"all": Rate.of(outcomes)},
+        rates=concept_rates(outcomes),
         false_readings=Rate.of(false),
         mistakes=tuple(mistakes),
     )
+
+
+def concept_rates(outcomes: Sequence[Mapping[str, bool]]) -> dict[str, Rate]:
+    """Of each prompt's named concepts: right by attribute, "concepts": of all, "all": with none wrong."""
+    rates = {name: Rate.of(own[name] for own in outcomes if name in own) for name in ATTRIBUTES}
+    concepts = Rate.of(right for own in outcomes for right in own.values())
+    return rates | {"concepts": concepts, "all": Rate.of(all(own.values()) for own in outcomes)}
+
+
+def shown(reading: Reading, concepts: Concepts) -> dict[str, bool]:
+    """Which of the named concepts a shot shows; of colours all that are named."""
+    look = reading.match.look
+    found = {
+        "place": reading.place == concepts.place,
+        "colours": concepts.colours <= {look.color, look.color2},
+        "shape": look.shape == concepts.shape,
+        "motion": reading.motion == concepts.motion,
+        "pattern": look.pattern == concepts.pattern,
+    }
+    return {name: found[name] for name in ATTRIBUTES if concepts.of(name)}
 
 
 def _most_said(said: set[str]) -> str | None:
@@ -122,5 +141,6 @@ def _most_said(said: set[str]) -> str | None:
     return place
 
 
-def _text(named: str | frozenset[str] | None) -> str:
+def text_of(named: str | frozenset[str] | None) -> str:
+    """What is named, in words."""
     return " and ".join(sorted(named)) if isinstance(named, frozenset) else named or "nothing"

@@ -19,6 +19,7 @@ DEMANDS: dict[Role, dict[str, float]] = {
     "thing": {"color": 0.95, "pattern": 0.6, "shape": 0.38, "place": 0.7, "motion": 0.62, "direction": 0.9},
     "scene": {"color": 0.95, "pattern": 2.0, "shape": 2.0, "place": 0.4, "motion": 0.9, "direction": 0.9},
     "action": {"color": 0.95, "pattern": 0.95, "shape": 0.95, "place": 0.9, "motion": 0.37, "direction": 0.8},
+    "heading": {"color": 0.95, "pattern": 0.95, "shape": 0.95, "place": 0.9, "motion": 0.9, "direction": 0.8},
 }  # fmt: skip
 PAIR_GAIN = 0.05  # by which two words together must be nearer to a concept than each of them
 MOVES = "moves"  # the motion that has a direction
@@ -65,25 +66,16 @@ class OpenReader:
 
         known: which of the tokens the model knows.
         """
-        said = [*zip(tokens, known, strict=True)]
+        if any(one.kind == "direction" for token in tokens for one in self.table.example_of(token.word)):
+            tokens = [replace(token, role="heading") if token.role == "action" else token for token in tokens]
         readings, number = [], 0
-        while number < len(said):
+        while number < len(tokens):
             reading = self._longest(tokens, number, known)
             if reading:
                 readings.append(reading)
             number += reading.count if reading else 1
-        named = [self._named(token) if known else () for token, known in said]
-        colors = {number for number, own in enumerate(named) if any(c.kind == SEVERAL for c in own)}
-        readings = [
-            one for one in readings if not (_kind(one) == SEVERAL and one.start + one.count in colors)
-        ]
-        colors |= {
-            one.start for one in readings if _kind(one) == SEVERAL and tokens[one.start].role != "thing"
-        }
-        readings = [
-            _uncolored(one) if colors - {one.start} and tokens[one.start].role == "thing" else one
-            for one in readings
-        ]
+        named = [self._named(token) if own else () for token, own in zip(tokens, known, strict=True)]
+        readings = _colored(readings, named, tokens)
         concepts = [concept for own in named for concept in own]
         return self._moving(_agreed(readings, concepts), concepts, tokens)
 
@@ -94,7 +86,7 @@ class OpenReader:
         kinds = {concept.kind for concept in named} | {_kind(reading) for reading in readings}
         if "direction" not in kinds or "motion" in kinds or self._moves is None:
             return readings
-        verbs = [one for one in readings if not one.match and tokens[one.start].role == "action"]
+        verbs = [one for one in readings if not one.match and tokens[one.start].role == "heading"]
         move = Match(concept=self._moves, margin=0.0)
         return [replace(one, match=move) if one in verbs[:1] else one for one in readings]
 
@@ -137,9 +129,18 @@ def _kind(reading: Reading) -> str:
     return reading.match.concept.kind if reading.match else ""
 
 
-def _uncolored(reading: Reading) -> Reading:
-    """The reading of a thing that has a colour: "a red apple" is not green."""
-    return replace(reading, match=None) if _kind(reading) == SEVERAL else reading
+def _colored(
+    readings: Sequence[Reading], named: Sequence[Sequence[Concept]], tokens: Sequence[Token]
+) -> list[Reading]:
+    """The readings without shades of a named colour, and without the colour of a thing that has another.
+
+    So "wine-red" is red alone, and "a red apple" is not green.
+    """
+    colors = {number for number, own in enumerate(named) if any(one.kind == SEVERAL for one in own)}
+    readings = [one for one in readings if not (_kind(one) == SEVERAL and one.start + one.count in colors)]
+    things = {one.start for one in readings if _kind(one) == SEVERAL and tokens[one.start].role == "thing"}
+    colors |= {one.start for one in readings if _kind(one) == SEVERAL} - things
+    return [replace(one, match=None) if colors and one.start in things else one for one in readings]
 
 
 def _agreed(readings: Sequence[Reading], named: Sequence[Concept]) -> list[Reading]:

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["adjective", "thing", "scene", "action"]
+# what a word does; heading: an action in a caption that gives a direction
+Role = Literal["adjective", "thing", "scene", "action", "heading"]
 
 
 def _words(text: str) -> frozenset[str]:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def read_sizes(kind: type[T], table: object, name: str) -> T:
-    """An instance of a flat dataclass of numbers, and tuples of whole numbers, all above zero.
+    """An instance of a flat dataclass of switches, numbers, and tuples of whole numbers, all above zero.
 
     Raises ValueError naming the entry (`name` is the table's) that is unknown, of another kind, or not
     above zero.
@@ -34,6 +34,12 @@ def read_words(words: object, name: str) -> tuple[str, ...]:
 
 
 def _number(kind: Any, value: object, name: str) -> Any:
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, not {value!r}")
+        return value
+    if type(None) in typing.get_args(kind):
+        return None if value is None else _number(int, value, name)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list):
             raise ValueError(f"{name} must be a list of whole numbers")

@@ -65,9 +65,10 @@ class AttentionContext:
 class Attention(nn.Module):
     """Multi-head self-attention with QK normalisation, rotary positions and routed contexts."""
 
-    def __init__(self, width: int, heads: int, layer: int) -> None:
+    def __init__(self, width: int, heads: int, layer: int, *, rotated_routing: bool) -> None:
+        """rotated_routing: choose contexts by queries and keys after their rotary turn, or before."""
         super().__init__()
-        self.heads, self.layer = heads, layer
+        self.heads, self.layer, self.rotated_routing = heads, layer, rotated_routing
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.q_scale = nn.Parameter(torch.ones(width // heads))
@@ -76,16 +77,19 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: AttentionContext) -> Tensor:  # (B, Lq, W)
         batch, tokens, width = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).unbind(2)
-        q = rotate(F.rms_norm(q, q.shape[-1:]) * self.q_scale.to(q.dtype), context.angles)
-        k = rotate(F.rms_norm(k, k.shape[-1:]) * self.k_scale.to(k.dtype), context.angles)
+        asking = F.rms_norm(q, q.shape[-1:]) * self.q_scale.to(q.dtype)
+        asked = F.rms_norm(k, k.shape[-1:]) * self.k_scale.to(k.dtype)
+        q, k = rotate(asking, context.angles), rotate(asked, context.angles)
+        if self.rotated_routing:
+            asking, asked = q, k
         routing, layout, descriptors, recall = context.routing, context.layout, None, None
         if context.memory is not None:
             reach = routing.reach if routing.policy == "moc" else None
-            recall = context.memory.recall(self.layer, q, k, v, layout, reach=reach)
+            recall = context.memory.recall(self.layer, k, v, layout, asking=asking, asked=asked, reach=reach)
             k, v, layout, descriptors = recall.keys, recall.values, recall.layout, recall.descriptors
         selection = route(
-            q,
-            k,
+            asking,
+            asked if descriptors is None else None,
             layout,
             top_k=routing.top_k,
             causal=routing.causal,

@@ -22,6 +22,10 @@ class DiTConfig:
     refine_width: int = 96  # channels of the convolutional refinement of the prediction
     refine_blocks: int = 3
     rope_axes: tuple[int, int, int, int] = (12, 12, 20, 20)  # dims for shot, time, height, width
+    stem_width: int | None = None  # channels of convolutions over latents before they are cut to tokens
+    stem_blocks: int = 3
+    readout: int | None = None  # from this block on, captions tell the condition what they retrieved
+    rotated_routing: bool = True  # route by queries and keys after their rotary turn, or before
 
     @property
     def head_dim(self) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .attention import AttentionContext, Recorder, Routing
 from .config import DiTConfig
 from .contexts import PackedScene, ShotShape, layout_after, pack_scene
-from .layers import Block, CaptionEmbedding, NoiseLevelEmbedding, Refine
+from .layers import Block, CaptionEmbedding, CaptionReadout, NoiseLevelEmbedding, Refine, Stem
 from .memory import ContextMemory
 from .rope import rope_angles
 
@@ -41,10 +41,20 @@ class MoCDiT(nn.Module):
         self.kinds = nn.Parameter(torch.randn(2, width) * 0.02)  # text, video
         self.places = nn.Parameter(torch.randn(config.grid**2, width) * 0.02)
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        self.blocks = nn.ModuleList(Block(width, config.heads, layer) for layer in range(config.depth))
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, layer, rotated_routing=config.rotated_routing)
+            for layer in range(config.depth)
+        )
         self.final_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.patch_out = nn.Linear(width, config.token_dim)
         self.refine = Refine(config.latent_channels, config.refine_width, config.refine_blocks, width)
+        if config.stem_width:
+            self.stem = Stem(config.latent_channels, config.stem_width, config.stem_blocks)
+            self.stem_in = nn.Linear(config.stem_width * config.patch**2 * config.patch_frames, width)
+            nn.init.zeros_(self.stem_in.weight)
+            nn.init.zeros_(self.stem_in.bias)
+        if config.readout:
+            self.readout = CaptionReadout(width)
         nn.init.zeros_(self.patch_out.weight)
         nn.init.zeros_(self.patch_out.bias)
         modulation = self.modulation[1]
@@ -93,10 +103,13 @@ class MoCDiT(nn.Module):
             recorder=recorder,
             generator=generator,
         )
-        x, condition = self._embed(shots, prompt)  # (B, L, W), (B, G, W)
-        shared = self.modulation(condition).unflatten(-1, (6, -1))  # (B, G, 6, W)
+        x, told = self._embed(shots, prompt)  # (B, L, W), (B, G, W)
+        condition = told
         segment = scene.segment.to(device)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks):
+            if self.config.readout and number >= self.config.readout:
+                condition = told + self.readout(x, scene.text)
+            shared = self.modulation(condition).unflatten(-1, (6, -1))  # (B, G, 6, W)
             x = block(x, shared, segment, context)
         shift, scale = self.final_modulation(condition).chunk(2, dim=-1)  # (B, G, W) each
         outputs = []
@@ -131,27 +144,30 @@ class MoCDiT(nn.Module):
             conditions.append(self.noise_level(torch.ones_like(shots[0].t)) + summary)
         for shot in shots:
             words, summary = self.captions(shot.caption)
-            patches = self.patch_in(self._patch(shot.latents).to(self.patch_in.weight.dtype))
+            latents = shot.latents.to(self.patch_in.weight.dtype)
+            patches = self.patch_in(self._patch(latents))
+            if self.config.stem_width:
+                patches = patches + self.stem_in(self._patch(self.stem(latents)))
             places = self.places.repeat(patches.shape[1] // len(self.places), 1)
             tokens += [words + self.kinds[0], patches + places + self.kinds[1]]
             conditions.append(self.noise_level(shot.t) + summary)
         return torch.cat(tokens, dim=1), torch.stack(conditions, dim=1)
 
     def _patch(self, latents: Tensor) -> Tensor:
-        """(B, T, C, h, w) → (B, tokens, token_dim), tokens ordered group, row, column."""
+        """(B, T, C, h, w) → (B, tokens, C·patch²·patch_frames), tokens ordered group, row, column."""
         config = self.config
-        batch, frames = latents.shape[:2]
+        batch, frames, channels = latents.shape[:3]
         split = latents.reshape(
             batch,
             frames // config.patch_frames,
             config.patch_frames,
-            config.latent_channels,
+            channels,
             config.grid,
             config.patch,
             config.grid,
             config.patch,
         )  # b g f c y p x q
-        return split.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(batch, -1, config.token_dim)
+        return split.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(1, 3).flatten(2)
 
     def _unpatch(self, tokens: Tensor) -> Tensor:
         """(B, tokens, token_dim) → (B, T, C, h, w); the inverse of `_patch`."""

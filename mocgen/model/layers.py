@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,25 @@ class CaptionEmbedding(nn.Module):
         return placed, self.pool((gated * present).sum(1) / 3)
 
 
+class CaptionReadout(nn.Module):
+    """What a shot's caption has retrieved, as a part of the condition of its blocks; starts at zero.
+
+    A caption that names a look tells it to every block through the condition. One that says "the hero"
+    finds the look in earlier shots first, by attention; from here on it is told in the same way.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, width)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor, captions: Sequence[slice]) -> Tensor:
+        """x: (B, L, W) tokens; captions: the tokens of each of G captions. Returns (B, G, W)."""
+        means = torch.stack([x[:, tokens].mean(dim=1) for tokens in captions], dim=1)
+        return self.project(F.rms_norm(means, means.shape[-1:]))
+
+
 class SwiGLU(nn.Module):
     """Feed-forward layer with a gated SiLU (Shazeer, arXiv 2002.05202)."""
 
@@ -61,9 +81,9 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """One transformer block with adaptive layer norm: shared modulation plus the block's own bias."""
 
-    def __init__(self, width: int, heads: int, layer: int) -> None:
+    def __init__(self, width: int, heads: int, layer: int, *, rotated_routing: bool) -> None:
         super().__init__()
-        self.attention = Attention(width, heads, layer)
+        self.attention = Attention(width, heads, layer, rotated_routing=rotated_routing)
         self.feed_forward = SwiGLU(width, int(width * 8 / 3) // 32 * 32)
         self.modulation = nn.Parameter(torch.zeros(6, width))
 
@@ -92,6 +112,34 @@ class RefineBlock(nn.Module):
         """x: (N, C, h, w); condition: (N, W)."""
         scale, shift = self.film(condition)[..., None, None].chunk(2, dim=1)
         return x + self.conv2(F.silu(self.conv1(F.silu(x)) * (1 + scale) + shift))
+
+
+class StemBlock(nn.Module):
+    """Residual convolutions, the first of which may look further."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, h, w)
+        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+
+
+class Stem(nn.Module):
+    """Convolutions over whole frames of latents: they see shapes and patterns that patches cut apart."""
+
+    def __init__(self, latent_channels: int, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(latent_channels, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(StemBlock(channels, 1 + number % 2) for number in range(blocks))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, T, C, h, w) → (B, T, channels, h, w)."""
+        x = self.enter(latents.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        for block in self.blocks:
+            x = block(x)
+        return F.silu(x).unflatten(0, latents.shape[:2])
 
 
 class Refine(nn.Module):

@@ -49,7 +49,7 @@ class ContextMemory:
         self.layout: ContextLayout | None = None
         self._blocks: list[_Block] = []
         self._store = SpillingStore()
-        self._current: list[tuple[Tensor, Tensor] | None] = [None] * layers  # what was attached last
+        self._current: list[tuple[Tensor, Tensor, Tensor] | None] = [None] * layers  # what came last
         self._descriptors: list[Tensor | None] = [None] * layers  # (1, contexts, H, D) fp32
         self._shot_keys: list[list[Tensor]] = [[] for _ in range(layers)]  # mean key (H, D) of each block
 
@@ -59,20 +59,30 @@ class ContextMemory:
         return 0 if self.layout is None else self.layout.length
 
     def recall(
-        self, layer: int, q: Tensor, k: Tensor, v: Tensor, scene: ContextLayout, *, reach: int | None
+        self,
+        layer: int,
+        k: Tensor,
+        v: Tensor,
+        scene: ContextLayout,
+        *,
+        asking: Tensor,
+        asked: Tensor,
+        reach: int | None,
     ) -> Recall:
         """The past and the current shots' k and v, (1, n, H, D) each, as one sequence.
 
+        `asking` and `asked` are the queries and keys that routing goes by, of the current shots:
+        q and k themselves, or what they were before their rotary turn.
         With more remembered shots than `reach`, an outer loop picks those whose mean key scores highest
         with the mean query of the current shots (the outer loop of Cai et al., arXiv 2508.21058, here
         per layer); None: all.
         The global prompt is always recalled.
         """
-        self._current[layer] = (k, v)
-        blocks = self._choose(layer, q, reach)
+        self._current[layer] = (k, v, asked)
+        blocks = self._choose(layer, asking, reach)
         first = self.layout.count if self.layout is not None else 0
         contexts = (*(c for block in blocks for c in block.contexts), *range(first, scene.count))
-        new = pool_descriptors(k, _part(scene, range(first, scene.count)))
+        new = pool_descriptors(asked, _part(scene, range(first, scene.count)))
         past = self._descriptors[layer]
         if past is None:
             return Recall(layout=scene, scene=scene, contexts=contexts, keys=k, values=v, descriptors=new)
@@ -97,12 +107,12 @@ class ContextMemory:
         for layer, current in enumerate(self._current):
             if current is None:
                 raise RuntimeError("commit() follows a forward pass of the model with this memory")
-            keys, values = current
-            self._describe(layer, keys, _part(layout, range(first, layout.count)))
+            keys, values, asked = current
+            self._describe(layer, asked, _part(layout, range(first, layout.count)))
             for block in new_blocks:
                 begin = layout.offsets[block.contexts.start] - layout.offsets[first]
                 end = layout.offsets[block.contexts.stop] - layout.offsets[first]
-                self._shot_keys[layer].append(keys[0, begin:end].float().mean(dim=0))
+                self._shot_keys[layer].append(asked[0, begin:end].float().mean(dim=0))
                 pair = torch.stack((keys[:, begin:end], values[:, begin:end]))  # (2, 1, n, H, D)
                 self._store.put((layer, block.shot), pair.cpu())
         self.layout = layout

@@ -43,6 +43,16 @@ class CodecTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StemTraining:
+    """How the stem learns to tell looks before the DiT learns."""
+
+    steps: int = 0
+    frozen: bool = False  # whether the DiT leaves the stem as it is
+    batch: int = 128  # frames
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One step of the curriculum: gradual sparsification is a list of these."""
 
@@ -92,6 +102,7 @@ class TrainConfig:
     codec: CodecConfig = field(default_factory=CodecConfig)
     model: DiTConfig = field(default_factory=DiTConfig)
     codec_training: CodecTraining = field(default_factory=CodecTraining)
+    stem_training: StemTraining = field(default_factory=StemTraining)
     training: DiTTraining
     save_every: int = 200  # steps between resumable checkpoints
     sample_every: int = 500  # steps between sample sheets
@@ -189,6 +200,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise ValueError(f"{name} must hold {len(kinds)} entries, not {len(value)}")
         return tuple(_build(k, item, where) for k, item in zip(kinds, value, strict=True))
+    if type(None) in typing.get_args(kind):  # TOML has no null: what is None cannot be written
+        kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             raise ValueError(f"{where.rstrip('.')} must be one of {', '.join(typing.get_args(kind))}")

@@ -12,6 +12,7 @@ from mocgen.model.attention import Routing
 from mocgen.model.config import DiTConfig
 from mocgen.model.contexts import PackedScene
 from mocgen.model.dit import MoCDiT, NoisyShot
+from mocgen.model.layers import Stem
 from mocgen.sampling import add_noise
 
 from .batches import Batch, Batches
@@ -138,10 +139,13 @@ def train_dit(
     save_every: int,
     only_attention: bool,
     watcher: Watcher | None,
+    stem: Stem | None = None,
+    frozen_stem: bool = False,
 ) -> MoCDiT:
     """Train a DiT, new or from the weights of `start`, through all stages; returns it with averaged weights.
 
-    Of several processes the one with a `watcher` saves the state.
+    A `stem` that has learned already is taken; `frozen_stem`: and left as it is. Of several processes the
+    one with a `watcher` saves the state.
 
     Goes on from `state` if that file exists, with the same result as an uninterrupted run.
     """
@@ -149,6 +153,10 @@ def train_dit(
     model = MoCDiT(config).train()
     if start is not None:
         model.load_state_dict(start.state_dict())
+    if stem is not None:
+        model.stem.load_state_dict(stem.state_dict())
+    if frozen_stem:
+        model.stem.requires_grad_(False)
     if only_attention:
         freeze_all_but_attention(model)
     pupil = Pupil(model, looks=training.look_weight > 0)

@@ -31,30 +31,50 @@ def look_labels(look: Look) -> tuple[int, int, int, int]:
     return SHAPES.index(look.shape), PATTERNS.index(look.pattern), COLORS.index(look.color), second
 
 
+def look_entropy(head: nn.Linear, hidden: Tensor, wanted: Tensor) -> Tensor:
+    """Cross-entropy of what a classifier reads, summed over the four attributes.
+
+    hidden: (N, W); wanted: (N, 4) classes.
+    """
+    normed = F.rms_norm(hidden.float(), hidden.shape[-1:])
+    logits: Sequence[Tensor] = (SCALE * head(normed)).split(CLASSES, dim=-1)
+    losses = [F.cross_entropy(part.float(), wanted[:, i]) for i, part in enumerate(logits)]
+    return torch.stack(losses).sum()
+
+
 class LookTeacher(nn.Module):
-    """Two linear classifiers over hidden states of the DiT, each for two layers."""
+    """Linear classifiers over hidden states of the DiT: clean tokens, noisy tokens, what is read out."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
         self.clean = nn.Linear(config.width, sum(CLASSES))
         self.noisy = nn.Linear(config.width, sum(CLASSES))
+        self.read = nn.Linear(config.width, sum(CLASSES))
         depth = config.depth
-        self.clean_layers = sorted({max(0, depth // 2 - 1), max(0, depth - 3)})
+        self.clean_layers = sorted({max(0, depth // 3 - 1), max(0, depth // 2 - 1)})
         self.noisy_layers = sorted({max(0, depth - 2), depth - 1})
         self._seen: dict[int, Tensor] = {}
+        self._read: list[Tensor] = []  # (B, G, W) each: what captions were read out as
 
     def watch(self, model: MoCDiT) -> list[torch.utils.hooks.RemovableHandle]:
         """Keep the hidden states of every forward pass until the next; returns what ends it."""
-        return [
+        handles = [
             model.blocks[layer].register_forward_hook(
                 lambda block, inputs, output, layer=layer: self._seen.__setitem__(layer, output)
             )
             for layer in {*self.clean_layers, *self.noisy_layers}
         ]
+        if self.config.readout:
+            project = model.readout.project
+            handles += [
+                model.blocks[0].register_forward_pre_hook(lambda block, inputs: self._read.clear()),
+                project.register_forward_pre_hook(lambda project, inputs: self._read.append(inputs[0])),
+            ]
+        return handles
 
     def loss(self, scene: PackedScene, objects: Tensor, labels: Tensor, clean: int) -> Tensor:
-        """Mean cross-entropy, summed over the four attributes, of clean and of noisy shots.
+        """Mean cross-entropy, summed over the four attributes: of clean shots, noisy shots, their captions.
 
         objects: (B, S, T, h, w) coverage; labels: (B, S, 4); the first `clean` of S shots are clean.
         """
@@ -68,19 +88,16 @@ class LookTeacher(nn.Module):
         for head, layers, shots in parts:
             for layer in layers if shots else ():
                 hidden = torch.stack([self._seen[layer][:, video[s]] for s in shots], dim=1)  # (B, s, n, W)
-                entropy = self._entropy(head, hidden, covered[:, list(shots)], labels[:, list(shots)])
-                total = total + entropy / len(layers)
+                seen = covered[:, list(shots)]
+                wanted = labels[:, list(shots), None].expand(*seen.shape, -1)
+                if seen.any():
+                    total = total + look_entropy(head, hidden[seen], wanted[seen]) / len(layers)
+        for means in self._read:
+            told = means[:, means.shape[1] - labels.shape[1] + clean :].flatten(0, 1)  # of noisy shots
+            total = total + look_entropy(self.read, told, labels[:, clean:].flatten(0, 1)) / len(self._read)
         self._seen.clear()
+        self._read.clear()
         return total
-
-    def _entropy(self, head: nn.Linear, hidden: Tensor, covered: Tensor, labels: Tensor) -> Tensor:
-        if not covered.any():
-            return torch.zeros(())
-        normed = F.rms_norm(hidden[covered].float(), hidden.shape[-1:])  # (N, W)
-        wanted = labels[:, :, None].expand(*covered.shape, -1)[covered]  # (N, 4)
-        logits: Sequence[Tensor] = (SCALE * head(normed)).split(CLASSES, dim=-1)
-        losses = [F.cross_entropy(part.float(), wanted[:, i]) for i, part in enumerate(logits)]
-        return torch.stack(losses).sum()
 
     def _token_coverage(self, objects: Tensor) -> Tensor:
         """(B, S, T, h, w) → (B, S, tokens), ordered group, row, column."""

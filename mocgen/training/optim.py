@@ -33,24 +33,20 @@ class Optimizers:
     """Muon (Jordan 2024) and AdamW over one module, stepped together with gradient clipping."""
 
     def __init__(self, module: nn.Module, matrices: Iterable[str], config: OptimConfig) -> None:
-        """matrices: names of the 2-D parameters that Muon updates."""
+        """matrices: names of the 2-D parameters that Muon updates, if any."""
         self.config = config
         self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         names = set(matrices)
         muon = [p for name, p in self._parameters.items() if name in names]
         adamw = [p for name, p in self._parameters.items() if name not in names]
-        self._optimizers: list[tuple[torch.optim.Optimizer, float]] = [
-            (
-                torch.optim.Muon(
-                    muon, lr=config.muon_lr, weight_decay=0.0, ns_steps=config.newton_schulz_steps
-                ),
-                config.muon_lr,
-            ),
-            (
-                torch.optim.AdamW(adamw, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0),
-                config.adamw_lr,
-            ),
-        ]
+        self._optimizers: list[tuple[torch.optim.Optimizer, float]] = []
+        if muon:
+            steps = config.newton_schulz_steps
+            optimizer = torch.optim.Muon(muon, lr=config.muon_lr, weight_decay=0.0, ns_steps=steps)
+            self._optimizers.append((optimizer, config.muon_lr))
+        if adamw:
+            rest = torch.optim.AdamW(adamw, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)
+            self._optimizers.append((rest, config.adamw_lr))
         self.average = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     def step(self, step: int, total: int) -> float:

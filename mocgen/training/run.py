@@ -10,12 +10,15 @@ from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from mocgen.bundle import Defaults, NativeModel, save_bundle
 from mocgen.codec.embedded import EmbeddedCodec
 from mocgen.errors import TrainingError
 from mocgen.model.attention import Routing
+from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT
+from mocgen.model.layers import Stem
 from mocgen.text.vocabulary import Vocabulary
 
 from .batches import Batches
@@ -28,6 +31,8 @@ from .init import load_start
 from .material import WORLD, ClipMaterial, WorldMaterial
 from .ranks import Ranks, join_ranks
 from .samples import sample_sheet, save_picture
+from .sources import Source, WorldSource
+from .stem import train_stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +92,7 @@ def _train(config: TrainConfig, out: Path, ranks: Ranks, on_progress: OnProgress
         ranks.wait()
     vocabulary = start.vocabulary if start else material.vocabulary()
     model_config = start.dit.config if start else config.model_for(len(vocabulary))
+    stem = _stem(model_config, config, source, out, on_progress)
     watcher = _Watcher(config, material, codec, vocabulary, out, on_progress) if ranks.first else None
     dit = train_dit(
         model_config,
@@ -99,6 +105,8 @@ def _train(config: TrainConfig, out: Path, ranks: Ranks, on_progress: OnProgress
         save_every=config.save_every,
         only_attention=config.only_attention,
         watcher=watcher,
+        stem=stem,
+        frozen_stem=config.stem_training.frozen,
     )
     decoder_steps = config.codec_training.decoder_steps
     if decoder_steps and ranks.first:
@@ -183,10 +191,49 @@ def _codec_part(
         save_every=config.save_every,
         on_step=on_step,
     )
-    partial = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in codec.state_dict().items()}, partial)
-    partial.replace(path)
+    _save_part(codec, path)
     return codec
+
+
+def _stem(
+    model: DiTConfig, config: TrainConfig, source: Source, out: Path, on_progress: OnProgress
+) -> Stem | None:
+    """A stem that has learned to tell looks, from its file if it is there; None if none is asked for."""
+    steps = config.stem_training.steps
+    if model.stem_width is None and (steps or config.stem_training.frozen):
+        raise TrainingError("stem_training needs a model with a stem: set model.stem_width")
+    if model.stem_width is None or not steps:
+        return None
+    if not isinstance(source, WorldSource):
+        raise TrainingError(f"stem_training needs looks that are known: source = {WORLD!r}")
+    path, table = out / "stem.safetensors", LossTable(out / "stem-loss.csv")
+    if path.exists():
+        stem = Stem(model.latent_channels, model.stem_width, model.stem_blocks)
+        stem.load_state_dict(load_file(path))
+        return stem
+
+    def on_step(step: int, loss: float) -> None:
+        table.add(step, loss, 0.0)
+        on_progress(Progress(part="stem", done=step, total=steps, loss=loss))
+
+    stem = train_stem(
+        model,
+        config.stem_training,
+        source.pool,
+        seed=config.seed,
+        state=out / "stem-state.safetensors",
+        save_every=config.save_every,
+        on_step=on_step,
+    )
+    _save_part(stem, path)
+    return stem
+
+
+def _save_part(module: nn.Module, path: Path) -> None:
+    """Write weights; the file appears only when it is whole."""
+    partial = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, partial)
+    partial.replace(path)
 
 
 class _Watcher:

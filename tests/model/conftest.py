@@ -11,13 +11,17 @@ from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT, NoisyShot
 
 
-@pytest.fixture(scope="session")
-def model() -> MoCDiT:
+@pytest.fixture(
+    scope="session",
+    params=[{}, {"stem_width": 8, "readout": 1, "rotated_routing": False}],
+    ids=["plain", "with-all-parts"],
+)
+def model(request: pytest.FixtureRequest) -> MoCDiT:
     """Three layers, two heads, random weights everywhere (a fresh model predicts zeros)."""
     torch.manual_seed(0)
     config = DiTConfig(
         width=64, depth=3, heads=2, vocabulary=40, latent_size=8, refine_width=16, refine_blocks=1,
-        rope_axes=(8, 8, 8, 8),
+        rope_axes=(8, 8, 8, 8), **request.param,
     )  # fmt: skip
     model = MoCDiT(config).eval()
     for parameter in model.parameters():

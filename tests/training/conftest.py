@@ -37,10 +37,19 @@ heads = 1
 rope_axes = [8, 8, 8, 8]
 refine_width = 8
 refine_blocks = 1
+stem_width = 8
+stem_blocks = 1
+readout = 1
+rotated_routing = false
 
 [codec_training]
 steps = 3
 decoder_steps = 3
+batch = 4
+
+[stem_training]
+steps = 3
+frozen = true
 batch = 4
 
 [[training.stages]]

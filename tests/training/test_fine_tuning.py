@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from mocgen.bundle import load_bundle, save_bundle
 from mocgen.errors import TrainingError
+from mocgen.model.attention import Routing
+from mocgen.model.config import DiTConfig
+from mocgen.model.dit import MoCDiT, NoisyShot
+from mocgen.training.config import DiTTraining, Stage, TrainConfig
+from mocgen.training.init import load_start
 from mocgen.training.run import train
 
 pytestmark = pytest.mark.usefixtures("_own_threads")
@@ -58,6 +66,25 @@ def test_only_attention_leaves_everything_else(finished, tmp_path: Path) -> None
     moved = {name for name in before if not after[name].equal(before[name])}
     assert moved
     assert all(".attention." in name for name in moved)
+
+
+def test_a_model_is_given_parts_that_change_nothing_at_first(finished, tmp_path: Path) -> None:
+    whole = load_bundle(str(finished.folder / "model"), device=torch.device("cpu"), dtype=torch.float32)
+    plain = MoCDiT(replace(whole.dit.config, stem_width=None, readout=None))
+    save_bundle(replace(whole, dit=plain), tmp_path / "plain", training="")
+    training = DiTTraining(stages=(Stage(steps=1, batch=1, shots=1),))
+    parts = DiTConfig(stem_width=16, stem_blocks=2, readout=1)
+    before = load_start(TrainConfig(init=str(tmp_path / "plain"), training=training))
+    after = load_start(TrainConfig(init=str(tmp_path / "plain"), model=parts, training=training))
+    assert before is not None
+    assert after is not None
+    assert after.dit.config == replace(plain.config, stem_width=16, stem_blocks=2, readout=1)
+    config = before.dit.config
+    latents = torch.randn(1, 4, config.latent_channels, config.latent_size, config.latent_size)
+    shot = NoisyShot(index=0, caption=torch.ones(1, 8, dtype=torch.long), latents=latents, t=torch.ones(1))
+    with torch.inference_mode():
+        one, other = (m.dit([shot], routing=Routing())[0] for m in (before, after))
+    assert one.equal(other)
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:

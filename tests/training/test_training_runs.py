@@ -47,9 +47,9 @@ def steps_of(table: Path) -> list[int]:
 
 def test_a_run_tells_what_it_does(finished) -> None:
     assert list(dict.fromkeys(progress.part for progress in finished.heard)) == [
-        "frames", "codec", "shots", "model", "decoder",
+        "frames", "codec", "shots", "stem", "model", "decoder",
     ]  # fmt: skip
-    for part, total in (("frames", 2), ("codec", 3), ("shots", 4), ("model", 5), ("decoder", 3)):
+    for part, total in (("frames", 2), ("codec", 3), ("shots", 4), ("stem", 3), ("model", 5), ("decoder", 3)):
         told = [progress for progress in finished.heard if progress.part == part]
         assert told[-1].done == told[-1].total == total
 
@@ -74,7 +74,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(
 ) -> None:
     whole = load_file(finished.folder / "model" / "model.safetensors")
     run = tmp_path / "killed"
-    for part, done in (("codec", 3), ("shots", 2), ("model", 4), ("decoder", 3)):
+    for part, done in (("codec", 3), ("shots", 2), ("stem", 3), ("model", 4), ("decoder", 3)):
         arguments = [sys.executable, "-c", KILLED, str(recipe), str(run), part, str(done)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         result = subprocess.run(arguments, env=environment, capture_output=True, text=True)
@@ -87,6 +87,13 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(
     assert all(resumed[name].equal(value) for name, value in whole.items())
     assert steps_of(run / "loss.csv") == [1, 2, 3, 4, 5]
     assert steps_of(run / "codec-loss.csv") == [1, 2, 3]
+    assert steps_of(run / "stem-loss.csv") == [1, 2, 3]
+
+
+def test_a_frozen_stem_is_what_it_was_before_the_model_learned(finished) -> None:
+    model = load_file(finished.folder / "model" / "model.safetensors")
+    for name, value in load_file(finished.folder / "stem.safetensors").items():
+        assert model[f"dit.stem.{name}"].equal(value.half())
 
 
 def test_another_seed_gives_other_weights(finished, recipe: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class AblatedAttention(Attention):
     """Attention of a model's block in one of the variants."""
 
     def __init__(self, width: int, heads: int, layer: int, variant: Variant) -> None:
-        super().__init__(width, heads, layer)
+        super().__init__(width, heads, layer, rotated_routing=variant.rotated)
         self.variant = variant
         self._known: tuple[ContextLayout, Rules] | None = None
 

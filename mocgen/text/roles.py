@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 # what a word does; heading: an action in a caption that gives a direction
@@ -48,7 +49,7 @@ def tokenize(text: str) -> list[Token]:
     state: Role = "thing"
     begun, last = False, 0  # whether the part of the sentence at hand has a word yet, and where the last is
     parts = _TOKEN.findall(text.lower())
-    for word, following in zip(parts, [*parts[1:], ""], strict=True):
+    for word, following in pairwise([*parts, ""]):
         if word in FUNCTION_WORDS or not word[0].isalnum():
             after = _state_after(word, state, begun)
             begun = begun and after == state and word not in BREAKS

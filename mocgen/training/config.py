@@ -15,6 +15,7 @@ from mocgen.errors import TrainingError
 from mocgen.model.config import DiTConfig
 
 from .optim import OptimConfig
+from .ranks import Parallel
 from .world import Variety
 
 
@@ -108,6 +109,7 @@ class TrainConfig:
     sample_every: int = 500  # steps between sample sheets
     probe_every: int = 100  # steps between looks at the memory gap
     threads: int = 2
+    parallel: Parallel = "data"  # of several processes: each holds the whole model, or a part of it ("fsdp")
 
     def model_for(self, vocabulary: int) -> DiTConfig:
         """The model's sizes for a vocabulary of this many ids, codec and model made to fit each other."""

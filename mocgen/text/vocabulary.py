@@ -61,11 +61,9 @@ class Vocabulary:
                 unknown.append(reading.text)
                 continue
             ids = tuple(self._ids[word] for word in concept.phrase)  # type: ignore[attr-defined]
-            said = {one for own in words for one in own}
-            words[reading.start : reading.start + reading.count] = [
-                () if said.issuperset(ids) else ids,
-                *[()] * (reading.count - 1),
-            ]
+            words[reading.start : reading.start + reading.count] = [()] * reading.count
+            if not {one for own in words for one in own}.issuperset(ids):
+                words[reading.start] = ids
             read_as.append((reading.text, concept.name))
         return Caption(
             ids=sum(words, ()), unknown=tuple(dict.fromkeys(unknown)), read_as=tuple(dict.fromkeys(read_as))

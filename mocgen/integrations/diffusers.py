@@ -63,6 +63,7 @@ def enable_moc(
     """Let every token of self-attention attend to its own frame and to the contexts that it is routed to.
 
     `torch.compile` takes the transformer whole if shapes are static (`dynamic=False`), else in two graphs.
+    With gradient checkpointing, a call's backward pass comes before the next call of another size.
 
     Args:
         transformer: `WanTransformer3DModel`, `SkyReelsV2Transformer3DModel` or `LTXVideoTransformer3DModel`.
@@ -87,8 +88,9 @@ def enable_moc(
         raise UsageError("Mixture of Contexts is enabled here already; call disable_moc first")
     if local_window and (causal or tile):
         raise UsageError("local_window goes with whole frames and without causal=True; leave it at 0")
-    if backend not in get_args(Backend):
-        raise UsageError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
+    for what, value, known in (("attention", attention, Attention), ("backend", backend, Backend)):
+        if value not in get_args(known):
+            raise UsageError(f"{what} must be one of {', '.join(get_args(known))}; got {value!r}")
     installed = _Installation(
         policy=attention,
         top_k=top_k,
@@ -281,15 +283,14 @@ def _enabled(transformer: nn.Module) -> _Installation:
 
 
 def _grid_of(transformer: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Grid:
+    def argument(place: int, name: str) -> Any:
+        return named.get(name, arguments[place] if place < len(arguments) else None)
+
     if hasattr(transformer, "patch_embedding"):  # Wan, SkyReels-V2: latents (B, C, F, h, w)
-        latents = named["hidden_states"] if "hidden_states" in named else arguments[0]
-        sizes = zip(latents.shape[2:], transformer.config.patch_size, strict=True)
+        sizes = zip(argument(0, "hidden_states").shape[2:], transformer.config.patch_size, strict=True)
         frames, rows, columns = (size // patch for size, patch in sizes)
         return frames, rows, columns
-    names = ("num_frames", "height", "width")  # LTX: tokens, and their grid in arguments 4 to 6
-    frames, rows, columns = (
-        named.get(n, (arguments[i : i + 1] or (None,))[0]) for i, n in enumerate(names, 4)
-    )
+    frames, rows, columns = argument(4, "num_frames"), argument(5, "height"), argument(6, "width")
     if frames is None or rows is None or columns is None:
         raise UsageError("enable_moc needs num_frames, height and width in calls of the LTX transformer")
     return frames, rows, columns
@@ -311,6 +312,6 @@ def _project(
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn pairs of neighbouring dimensions (B, L, H, D); cos and sin stand twice, (·, L, ·, D)."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack((-odd, even), dim=-1).flatten(-2)
-    return (x.float() * cos + turned * sin).to(x.dtype)
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cos[..., ::2], sin[..., ::2]
+    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2).to(x.dtype)

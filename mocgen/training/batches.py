@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,7 +23,7 @@ ALL_NOISY_SHARE = 0.2  # of the batches with several shots have no clean history
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """S shots of B scenes: clean ones first, then noisy ones. All tensors on the CPU."""
+    """S shots of B scenes: clean ones first, then noisy ones."""
 
     latents: Tensor  # (B, S, T, C, h, w) clean
     objects: Tensor  # (B, S, T, h, w) how much of each latent the object covers
@@ -35,6 +35,13 @@ class Batch:
     shots: tuple[int, ...]  # (S,) shot positions
     clean: int  # how many shots are clean history
     frames: tuple[int, ...]  # of each noisy shot that enter the loss
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with its tensors on a device."""
+        tensors = {
+            f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **tensors)
 
 
 class Batches:

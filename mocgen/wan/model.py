@@ -126,7 +126,7 @@ class WanModel:
         """That these checkpoints were trained otherwise."""
         routing = self.routing(settings)
         ways = ["retrieves contexts"] if routing.policy != "dense" else []
-        ways += ["attends to earlier shots only"] if routing.causal and not alone else []
+        ways += ["makes shots one after another"] if routing.causal and not alone else []
         if not ways:
             return []
         return [

@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_named(model: Tiny) -> None:
         disable_moc(model.transformer)
     for options, message in (
         ({"top_k": -1}, "top_k must be at least 0"),
-        ({"attention": "sparse"}, "policy must be one of"),
+        ({"attention": "window"}, "attention must be one of moc, dense, random; got 'window'"),
         ({"tile": (0, 1)}, "at least one token"),
         ({"tile": (1, 1), "frames_per_context": 2}, "not both"),
         ({"local_window": 1, "causal": True}, "local_window"),

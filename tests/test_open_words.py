@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mocgen_weights
-from mocgen.evaluation.open_prompts import concepts_of, load_prompts, meaningless_words, understand
+from mocgen.evaluation.open_prompts import SECOND, concepts_of, load_prompts, meaningless_words, understand
 from mocgen.text.concepts import load_word_table
 from mocgen.text.roles import tokenize
 from mocgen.text.vocabulary import Vocabulary
@@ -93,6 +93,7 @@ def test_open_prompts_are_mostly_understood(vocabulary: Vocabulary, strict: Voca
     assert understanding.false_readings.total == len(meaningless_words()) == 60
     assert understanding.false_readings.value < 0.05
     assert understand(strict, prompts).rates["concepts"].value < 0.3  # without the table
+    assert understand(vocabulary, load_prompts(SECOND)).rates["concepts"].value > 0.75
 
 
 def test_nothing_was_learned_from_the_open_prompts(strict: Vocabulary) -> None:

@@ -1,9 +1,8 @@
-"""A native model and everything it needs to run: DiT, codec, vocabulary, defaults."""
+"""Model folders: the native form that `mocgen train` writes, and pipelines in the form of diffusers."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,14 @@ from mocgen.codec.embedded import CodecConfig, EmbeddedCodec
 from mocgen.errors import ModelError
 from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT
+from mocgen.model.storage import Storage, hold_transformer
+from mocgen.native import NativeModel
 from mocgen.sizes import read_sizes, read_words
 from mocgen.text.vocabulary import Vocabulary
+from mocgen.video_model import Defaults, VideoModel
+from mocgen.wan import is_pipeline, load_pipeline
 
 ARCHITECTURE = "mocgen-native"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Defaults:
-    """What a model does where the user does not say."""
-
-    frames: int = 8  # per shot
-    fps: float = 8.0
-    steps: int = 28
-    guidance: float = 2.5
-    top_k: int = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class NativeModel:
-    """A loaded model. `revision` says exactly which weights these are."""
-
-    dit: MoCDiT
-    codec: EmbeddedCodec
-    vocabulary: Vocabulary
-    defaults: Defaults
-    revision: str = ""
 
 
 def save_bundle(model: NativeModel, folder: Path, *, training: str) -> None:
@@ -60,22 +41,59 @@ def save_bundle(model: NativeModel, folder: Path, *, training: str) -> None:
     mocgen_weights.write_folder(folder, config, tensors)
 
 
-def load_bundle(model: str, *, device: torch.device, dtype: torch.dtype) -> NativeModel:
-    """Load "embedded", a folder, or a Hub repository.
+def load_bundle(
+    model: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    storage: Storage | None = None,
+    offline: bool = False,
+    on_fetching: mocgen_weights.OnFetching = mocgen_weights.ignore,
+) -> VideoModel:
+    """Load "embedded", a folder, or a Hub repository: a native model or a diffusers pipeline.
+
+    storage: how the transformer's weights are held. offline: the Hub is not asked.
 
     Raises:
-        ModelError: unknown model, files missing or broken, tensors that do not fit.
+        ModelError: unknown model, files missing or broken, tensors or LoRA files that do not fit.
     """
+    resolved = _resolve(model, offline, on_fetching)
+    storage = storage or Storage()
+    if is_pipeline(resolved.folder):
+        return load_pipeline(resolved, device=device, dtype=dtype, storage=storage)
+    return _load_native(resolved, device, dtype, storage)
+
+
+def load_native(model: str, *, device: torch.device, dtype: torch.dtype) -> NativeModel:
+    """Like `load_bundle`, where only a native model will do."""
+    return _load_native(_resolve(model, False, mocgen_weights.ignore), device, dtype, Storage())
+
+
+def _resolve(model: str, offline: bool, on_fetching: mocgen_weights.OnFetching) -> mocgen_weights.Resolved:
     try:
-        resolved = mocgen_weights.resolve(model)
+        return mocgen_weights.resolve(model, mocgen_weights.Hub(offline=offline), on_fetching)
+    except mocgen_weights.WeightsError as error:
+        raise ModelError(str(error)) from None
+
+
+def _load_native(
+    resolved: mocgen_weights.Resolved, device: torch.device, dtype: torch.dtype, storage: Storage
+) -> NativeModel:
+    if is_pipeline(resolved.folder):
+        raise ModelError(
+            f"{resolved.folder} is a diffusers pipeline: generate, extend and inspect-routing run it; "
+            "this needs a model of mocgen's own kind, such as 'embedded'"
+        )
+    try:
         config, tensors = mocgen_weights.read_folder(resolved.folder)
         dit, codec, vocabulary, defaults = _build(config, resolved.folder)
         parts = nn.ModuleDict({"dit": dit, "codec": codec})
         mocgen_weights.load_tensors(parts, tensors, source=str(resolved.folder / "model.safetensors"))
+        hold_transformer(dit.to(dtype).eval(), storage, device)
     except mocgen_weights.WeightsError as error:
         raise ModelError(str(error)) from None
     return NativeModel(
-        dit=dit.to(device, dtype).eval(),
+        dit=dit,
         codec=codec.to(device, dtype).eval(),
         vocabulary=vocabulary,
         defaults=defaults,

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-import torch
 from torch import Tensor
 
-from mocgen.bundle import NativeModel
-from mocgen.codec.embedded import to_pixels
-from mocgen.denoise import Guidance, ShotPlan, denoise, remember
+from mocgen.denoise import Guidance, ShotPlan, ShotState, denoise, finished, remember
 from mocgen.history import History, PastShot
 from mocgen.model.attention import Recorder
 from mocgen.model.memory import ContextMemory
 from mocgen.plan import Plan
 from mocgen.settings import ContextEncoding, OnEvent, Step
 from mocgen.storyboard import Scene
+from mocgen.video_model import VideoModel
 from mocgen_kernels import ContextLayout, Selection
 
 
 class DensityMeter:
-    """Adds up attended and possible (query, key) pairs; all tokens of the scene are the baseline."""
+    """Adds up attended and possible (query, key) pairs; all tokens of the scene are the baseline.
+
+    Of the passes over one and the same shots the latest counts.
+    """
 
     def __init__(self) -> None:
-        self._attended = 0.0
-        self._layers: set[int] = set()
-        self._tokens = 0
+        self._attended: dict[tuple[int, int], float] = {}  # by layer and tokens of the scene up to the shot
 
     def record(
         self,
@@ -40,14 +40,37 @@ class DensityMeter:
         contexts: Sequence[int] | None = None,
     ) -> None:
         """Count one layer's pairs; see `Recorder`."""
-        self._attended += selection.pairs()
-        self._layers.add(layer)
-        self._tokens = max(self._tokens, (scene or layout).length)
+        self._attended[layer, (scene or layout).length] = selection.pairs()
 
     @property
     def density(self) -> float:
         """Attended pairs / all pairs of the scene, mean over layers and heads."""
-        return self._attended / (len(self._layers) * self._tokens**2) if self._layers else 0.0
+        if not self._attended:
+            return 0.0
+        layers, tokens = (len({key[0] for key in self._attended}), max(key[1] for key in self._attended))
+        return sum(self._attended.values()) / (layers * tokens**2)
+
+
+class Watchers:
+    """Several recorders as one."""
+
+    def __init__(self, *recorders: Recorder | None) -> None:
+        self._recorders = [recorder for recorder in recorders if recorder is not None]
+
+    def record(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        layout: ContextLayout,
+        selection: Selection,
+        *,
+        scene: ContextLayout | None = None,
+        contexts: Sequence[int] | None = None,
+    ) -> None:
+        """Tell all of them; see `Recorder`."""
+        for recorder in self._recorders:
+            recorder.record(layer, q, k, layout, selection, scene=scene, contexts=contexts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +87,7 @@ class Film:
 
     def __init__(
         self,
-        model: NativeModel,
+        model: VideoModel,
         plan: Plan,
         scene: Scene,
         *,
@@ -77,65 +100,79 @@ class Film:
         self.model, self.plan, self.scene = model, plan, scene
         self.history, self.on_event, self.recorder = history, on_event, recorder
         self.meter = DensityMeter()
-        self.memory = ContextMemory(model.dit.config.depth)
-        self._seed, self._negative = seed, self._ids(negative)
-        prompt = scene.prompt or history.prompt
-        self._prompt = self._ids(prompt) if prompt else None
+        self._joint = not plan.routing.causal
+        in_sequence = self._joint and model.past_in_sequence
+        self.memory = None if in_sequence else ContextMemory(model.layers)
+        self._seed = seed
+        captions = [*(shot.caption for shot in history.shots), *(shot.caption for shot in scene.shots)]
+        self._words = model.read(captions, prompt=scene.prompt or history.prompt, negative=negative)
+        lengths = [shot.latents.shape[1] for shot in history.shots]
+        self._starts = list(accumulate((*lengths, *plan.latents), initial=0))
+        self._past: list[ShotState] = []  # finished shots that stand in the sequence
 
     def shots(self) -> Iterator[FilmedShot]:
         """Make the shots one after another; with non-causal routing all of them at once."""
         self._recall()
+        decode = self.model.decoder([shot.latents for shot in self.history.shots])
         numbers = range(len(self.scene.shots))
-        groups = [[n] for n in numbers] if self.plan.routing.causal else [list(numbers)]
+        groups = [list(numbers)] if self._joint else [[n] for n in numbers]
         for turn, group in enumerate(groups):
             plans = [self._shot_plan(number) for number in group]
-
-            def on_step(step: int, turn: int = turn, group: list[int] = group) -> None:
-                captions = "; ".join(self.scene.shots[n].caption for n in group)
-                self.on_event(
-                    Step(shot=turn + 1, shots=len(groups), step=step, steps=self.plan.steps, caption=captions)
-                )
-
-            on_step(0)
-            latents = denoise(
-                self.model.dit,
-                plans,
-                prompt=self._new_prompt(),
-                steps=self.plan.steps,
-                guidance=Guidance(scale=self.plan.guidance, negative=self._negative),
-                routing=self.plan.routing,
-                memory=self.memory,
-                recorder=self.recorder,
-                on_step=on_step,
-            )
-            self._remember(plans, latents)
+            latents = self._denoise(plans, group, turn, len(groups))
+            if turn + 1 < len(groups):
+                self._remember(plans, latents)
             for number, plan, shot in zip(group, plans, latents, strict=True):
                 past = PastShot(
                     index=plan.index, caption=self.scene.shots[number].caption, latents=shot.float().cpu()
                 )
-                yield FilmedShot(number=number, past=past, pixels=self.decode(shot[0]))
+                yield FilmedShot(number=number, past=past, pixels=decode(shot[0]))
 
-    @torch.inference_mode()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (T, C, h, w) → frames (T, H, W, 3) uint8, on the CPU."""
-        weight = next(self.model.codec.parameters())
-        return to_pixels(self.model.codec.decode(latents.to(weight.device, weight.dtype))).cpu()
+    def _denoise(
+        self, plans: Sequence[ShotPlan], group: Sequence[int], turn: int, turns: int
+    ) -> list[Tensor]:
+        steps = self.plan.steps
+
+        def on_step(step: int) -> None:
+            captions = "; ".join(self.scene.shots[n].caption for n in group)
+            self.on_event(Step(shot=turn + 1, shots=turns, step=step, steps=steps, caption=captions))
+
+        on_step(0)
+        return denoise(
+            self.model.denoiser(self.plan.canvas),
+            plans,
+            prompt=self._new_prompt(),
+            steps=steps,
+            guidance=Guidance(scale=self.plan.guidance, negative=self._words.negative),
+            routing=self.plan.routing,
+            memory=self.memory,
+            past=self._past,
+            watch=lambda step: Watchers(self.recorder, self.meter) if step == steps - 1 else self.recorder,
+            on_step=on_step,
+        )
 
     def _recall(self) -> None:
-        """Put the history into the memory."""
+        """Put the history into the memory, or where the shots will see it in their own sequence."""
         past = self.history.shots
         for done, shot in enumerate(past):
             self.on_event(ContextEncoding(shots_done=done, shots=len(past)))
             plan = ShotPlan(
-                index=shot.index, caption=self._ids(shot.caption), frames=shot.latents.shape[1], seed=0
+                index=shot.index,
+                start=self._starts[done],
+                caption=self._words.captions[done],
+                frames=shot.latents.shape[1],
+                seed=0,
             )
             self._remember([plan], [shot.latents])
 
     def _remember(self, plans: Sequence[ShotPlan], latents: Sequence[Tensor]) -> None:
+        model = self.model.denoiser(self.plan.canvas)
+        states = finished(model, plans, latents, context_noise=self.plan.context_noise)
+        if self.memory is None:
+            self._past += states
+            return
         remember(
-            self.model.dit,
-            plans,
-            latents,
+            model,
+            states,
             prompt=self._new_prompt(),
             routing=self.plan.routing,
             memory=self.memory,
@@ -144,18 +181,14 @@ class Film:
 
     def _new_prompt(self) -> Tensor | None:
         """The global prompt goes in front of the first shots only; later ones find it in the memory."""
-        return self._prompt if self.memory.layout is None else None
+        return self._words.prompt if self.memory is None or self.memory.layout is None else None
 
     def _shot_plan(self, number: int) -> ShotPlan:
-        index = self.history.next_index + number
+        index, place = self.history.next_index + number, len(self.history.shots) + number
         return ShotPlan(
             index=index,
-            caption=self._ids(self.scene.shots[number].caption),
-            frames=self.plan.frames,
-            seed=(self._seed * 1_000_003 + index) % 2**63,
+            start=self._starts[place],
+            caption=self._words.captions[place],
+            frames=self.plan.latents[number],
+            seed=self.model.noise_seed(self._seed, index),
         )
-
-    def _ids(self, text: str) -> Tensor:  # (1, N)
-        config = self.model.dit.config
-        ids = self.model.vocabulary.padded(text, multiple=config.caption_multiple, limit=config.caption_limit)
-        return torch.tensor([ids], device=next(self.model.dit.parameters()).device)

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
-
-from mocgen.bundle import NativeModel
 from mocgen.errors import UsageError
 from mocgen.history import PastShot
 from mocgen.routing.recorder import RoutingRecorder
@@ -21,6 +17,7 @@ from mocgen.run import Run, carry_out, ignore
 from mocgen.settings import OnEvent, Result, Settings
 from mocgen.storyboard import Scene
 from mocgen.video import check_output, probe
+from mocgen.video_model import Picture, VideoModel
 from mocgen_kernels import Kind
 
 VIDEO_NAME = "video.mp4"  # in a routing report
@@ -34,14 +31,6 @@ class InspectResult:
     report_dir: Path
     loops: int
     result: Result | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Context:
-    """What a context looks like: frames [first, end) of its shot, and a picture; None for captions."""
-
-    frames: tuple[int, int] | None = None
-    thumbnail: np.ndarray | None = None
 
 
 def generate(
@@ -116,13 +105,13 @@ def inspect_routing(
         )
         recorder = run.film.recorder
         assert isinstance(recorder, RoutingRecorder)
-        contexts = _contexts(run)
-        report = recorder.report(frames=[context.frames for context in contexts])
+        pictures = _pictures(run, recorder)
+        report = recorder.report(frames=[picture.frames if picture else None for picture in pictures])
         result = dataclasses.replace(run.result, output=out / VIDEO_NAME)
         write_report(
             report,
             out,
-            thumbnails={i: c.thumbnail for i, c in enumerate(contexts) if c.thumbnail is not None},
+            thumbnails={i: picture.thumbnail for i, picture in enumerate(pictures) if picture},
             captions=_captions(run.shots),
             settings={**dataclasses.asdict(settings), "density": result.density, "revision": result.revision},
             video=video,
@@ -132,24 +121,18 @@ def inspect_routing(
     return InspectResult(summary=summary(report, numbers), report_dir=out, loops=numbers.loops, result=result)
 
 
-def _listen(model: NativeModel) -> RoutingRecorder:
-    return RoutingRecorder(layers=model.dit.config.depth, heads=model.dit.config.heads)
+def _listen(model: VideoModel) -> RoutingRecorder:
+    return RoutingRecorder(layers=model.layers, heads=model.heads)
 
 
-@torch.inference_mode()
-def _contexts(run: Run) -> list[_Context]:
-    """The contexts of a run in the order of its memory."""
-    layout, group = run.film.memory.layout, run.film.model.dit.config.patch_frames
-    assert layout is not None
-    pictures: list[_Context] = []
-    for shot in run.shots:
-        firsts = run.film.decode(shot.latents[0, ::group]).numpy()
-        pictures += [
-            _Context(frames=(group * i, group * (i + 1)), thumbnail=picture)
-            for i, picture in enumerate(firsts)
-        ]
-    of_video = iter(pictures)
-    return [next(of_video) if kind is Kind.VIDEO else _Context() for kind in layout.kinds]
+def _pictures(run: Run, recorder: RoutingRecorder) -> list[Picture | None]:
+    """What the recorded contexts show, in order; None for captions."""
+    shown = (
+        picture
+        for number, shot in enumerate(run.shots)
+        for picture in run.film.model.pictures(shot.latents[0], run.film.plan.routing, opens=number == 0)
+    )
+    return [next(shown) if kind is Kind.VIDEO else None for kind in recorder.layout.kinds]
 
 
 def _captions(shots: tuple[PastShot, ...]) -> list[str]:

@@ -10,90 +10,58 @@ from typing import Literal
 import numpy as np
 import torch
 
-from mocgen.bundle import NativeModel
 from mocgen.errors import UsageError
 from mocgen.model.attention import Routing
 from mocgen.settings import Settings
 from mocgen.storyboard import Shot
-
-VIEWABLE = 384  # pixels; smaller pictures are scaled up to about this unless the user says otherwise
-SHORTEST_SHOT, LONGEST_SHOT = 0.25, 10.0  # seconds
+from mocgen.video_model import Size, VideoModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a run will do: sizes in pixels, lengths in frames and seconds."""
 
-    size: tuple[int, int]  # (width, height) of the output
+    canvas: Size  # of the picture that the model draws
+    size: Size  # of the output
     fps: Fraction  # of the output
-    frames: int  # latent frames of a shot
+    latents: tuple[int, ...]  # latent frames of each shot
     seconds: tuple[Fraction, ...]  # of each shot
     steps: int
     guidance: float
     routing: Routing
+    context_noise: float = 0.0
 
 
 def make_plan(
-    model: NativeModel,
+    model: VideoModel,
     shots: Sequence[Shot],
     settings: Settings,
     *,
-    clip_size: tuple[int, int] | None = None,
+    clip_size: Size | None = None,
     clip_fps: Fraction | None = None,
 ) -> Plan:
     """Resolve a run. When a clip is extended, its size and frame rate are those of the output.
 
     Raises:
-        UsageError: a size, frame rate or shot length that this model cannot reach.
+        UsageError: a size, frame rate, shot length or way to run that this model cannot reach.
     """
-    defaults = model.defaults
-    if clip_size is not None and settings.size is not None:
-        raise UsageError("--size does not go with extend: the continuation has the clip's own size")
-    if clip_fps is not None and settings.fps is not None:
+    defaults, extends = model.defaults, clip_fps is not None
+    model.check(settings, extends=extends)
+    if extends and settings.fps is not None:
         raise UsageError("--fps does not go with extend: the continuation has the clip's own frame rate")
-    natural = Fraction(defaults.frames) / Fraction(defaults.fps)
+    canvas, size = model.sizes(settings, clip_size)
+    lengths = model.lengths([shot.seconds or settings.seconds for shot in shots], after_clip=extends)
     return Plan(
-        size=clip_size or _size(model.codec.config.size, settings),
+        canvas=canvas,
+        size=size,
         fps=clip_fps or Fraction(settings.fps or defaults.fps).limit_denominator(1001),
-        frames=defaults.frames,
-        seconds=tuple(_seconds(shot.seconds or settings.seconds, natural) for shot in shots),
+        latents=tuple(length.latents for length in lengths),
+        seconds=tuple(length.seconds for length in lengths),
         steps=settings.steps or defaults.steps,
         guidance=defaults.guidance if settings.guidance is None else settings.guidance,
-        routing=Routing(
-            policy=settings.attention,
-            top_k=settings.top_k or defaults.top_k,
-            causal=settings.causal,
-        ),
+        routing=model.routing(settings),
+        context_noise=settings.context_noise,
     )
-
-
-def _size(native: int, settings: Settings) -> tuple[int, int]:
-    if not settings.upscale:
-        if settings.size not in (None, (native, native)):
-            raise UsageError(f"--no-upscale writes the model's own {native}x{native}; leave out --size")
-        return native, native
-    if settings.size is None:
-        side = native * max(1, round(VIEWABLE / native))
-        return side, side
-    width, height = settings.size
-    if width != height or width < native:
-        side = max(native, min(width, height))
-        raise UsageError(
-            f"size {width}x{height} cannot be reached: this model draws square pictures of "
-            f"{native}x{native} and larger; try --size {side}x{side}"
-        )
-    return width, height
-
-
-def _seconds(asked: float | None, natural: Fraction) -> Fraction:
-    if asked is None:
-        return natural
-    if not SHORTEST_SHOT <= asked <= LONGEST_SHOT:
-        raise UsageError(
-            f"a shot of {asked:g} seconds cannot be made: this model's shots last "
-            f"{SHORTEST_SHOT:g} to {LONGEST_SHOT:g} seconds"
-        )
-    return Fraction(asked).limit_denominator(1000)
 
 
 def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

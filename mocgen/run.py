@@ -12,15 +12,18 @@ from pathlib import Path
 
 import mocgen
 import mocgen_weights
-from mocgen.bundle import NativeModel, load_bundle
+from mocgen.bundle import load_bundle, load_native
 from mocgen.film import Film
 from mocgen.history import History, PastShot, pack_history, read_history
 from mocgen.model.attention import Recorder
+from mocgen.model.storage import Storage
+from mocgen.native import NativeModel
 from mocgen.plan import hold, make_plan, pick_device, pick_dtype, shot_ends
-from mocgen.settings import ModelLoading, Notice, OnEvent, Result, Settings, Writing
+from mocgen.settings import ModelFetching, ModelLoading, Notice, OnEvent, Result, Settings, Writing
 from mocgen.storyboard import Scene
 from mocgen.text.concepts import load_word_table
 from mocgen.video import VideoInfo, VideoWriter, resample_frames
+from mocgen.video_model import VideoModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +39,33 @@ def ignore(event: object) -> None:
     """Listens to nothing."""
 
 
-def load_model(settings: Settings, on_event: OnEvent = ignore) -> NativeModel:
+def load_model(settings: Settings, on_event: OnEvent = ignore) -> VideoModel:
     """The model that the settings name, on the device and in the dtype that they ask for."""
     device = pick_device(settings.device)
+    storage = Storage.of(settings)
+    entry = mocgen_weights.find_entry(settings.model.partition("@")[0])
+    if entry and entry.licence != "Apache-2.0":
+        on_event(Notice(message=f"{entry.name} has a licence of its own ({entry.licence}): {entry.page}"))
     on_event(ModelLoading(model=settings.model))
-    model = load_bundle(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
+    model = load_bundle(
+        settings.model,
+        device=device,
+        dtype=pick_dtype(settings.dtype, device),
+        storage=storage,
+        offline=settings.offline,
+        on_fetching=lambda f: on_event(ModelFetching(file=f.file, done=f.done, total=f.total)),
+    )
+    return _opened(model) if isinstance(model, NativeModel) else model
+
+
+def load_native_model(settings: Settings) -> NativeModel:
+    """Like `load_model`, for work that only a native model can do; raises ModelError for another."""
+    device = pick_device(settings.device)
+    return _opened(load_native(settings.model, device=device, dtype=pick_dtype(settings.dtype, device)))
+
+
+def _opened(model: NativeModel) -> NativeModel:
+    """The same model, which reads other words as the nearest ones that it knows."""
     table = load_word_table(mocgen_weights.word_table_file())
     return dataclasses.replace(model, vocabulary=model.vocabulary.opened(table))
 
@@ -54,7 +79,7 @@ def carry_out(
     context_seconds: float | None = None,
     overwrite: bool,
     on_event: OnEvent,
-    make_recorder: Callable[[NativeModel], Recorder] | None = None,
+    make_recorder: Callable[[VideoModel], Recorder] | None = None,
 ) -> Run:
     """Make the shots of a scene and write them to `output`, after the clip if there is one.
 
@@ -70,8 +95,12 @@ def carry_out(
         clip_size=(clip.width, clip.height) if clip else None,
         clip_fps=clip.fps if clip else None,
     )
-    unknown, read_as = _report_words(model, scene, settings, on_event)
-    history = read_history(clip, model, seconds=context_seconds) if clip else History()
+    words: tuple[tuple[str, ...], dict[str, str]] = ((), {})
+    if isinstance(model, NativeModel):
+        words = _report_words(model, scene, settings, on_event)
+    for note in model.notes(settings, alone=len(scene.shots) == 1 and clip is None):
+        on_event(Notice(message=note))
+    history = read_history(clip, model, seconds=context_seconds, size=plan.canvas) if clip else History()
     film = Film(
         model,
         plan,
@@ -83,7 +112,11 @@ def carry_out(
         recorder=make_recorder(model) if make_recorder else None,
     )
     made = dataclasses.replace(  # with the defaults that were taken, so that it can be made again
-        settings, steps=plan.steps, guidance=plan.guidance, top_k=plan.routing.top_k
+        settings,
+        steps=plan.steps,
+        guidance=plan.guidance,
+        top_k=plan.routing.top_k,
+        causal=plan.routing.causal,
     )
     record = _record(scene, made, model, clip, context_seconds)
     copied, frames, shots = _write(film, output, clip, record, overwrite=overwrite)
@@ -102,8 +135,9 @@ def carry_out(
         density=film.meter.density,
         elapsed_seconds=time.monotonic() - start,
         shots=len(scene.shots),
-        unknown_words=unknown,
-        read_words=read_as,
+        unknown_words=words[0],
+        read_words=words[1],
+        can_be_extended=model.extends,
     )
     return Run(result=result, film=film, shots=shots)
 
@@ -130,12 +164,13 @@ def _write(
             writer.copy_source()
         copied = writer.frames_written
         shots = (*history.shots, *_write_shots(film, writer))
-        writer.attach(pack_history(shots, scene.prompt or history.prompt, film.model))
+        if film.model.keeps_latents:
+            writer.attach(pack_history(shots, scene.prompt or history.prompt, film.model))
     return copied, writer.frames_written, shots
 
 
 def _write_shots(film: Film, writer: VideoWriter) -> list[PastShot]:
-    """Write each shot as soon as it is done; returns what is remembered of them."""
+    """Write each shot as soon as it is done; returns what is remembered of them, if it is asked for."""
     past: list[PastShot] = []
     ends = shot_ends(film.plan)
     begin = 0
@@ -145,7 +180,8 @@ def _write_shots(film: Film, writer: VideoWriter) -> list[PastShot]:
         count = ends[shot.number] - begin
         writer.write(pixels[hold(len(pixels), count)])
         begin = ends[shot.number]
-        past.append(shot.past)
+        if film.model.keeps_latents or film.recorder:
+            past.append(shot.past)
     return past
 
 
@@ -174,7 +210,7 @@ def _report_words(
 def _record(
     scene: Scene,
     settings: Settings,
-    model: NativeModel,
+    model: VideoModel,
     clip: VideoInfo | None,
     context_seconds: float | None,
 ) -> str:

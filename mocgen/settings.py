@@ -13,6 +13,8 @@ AttentionName = Literal["moc", "dense", "window", "first-frame", "random"]
 ATTENTION_NAMES: tuple[str, ...] = get_args(AttentionName)
 DeviceName = Literal["auto", "cpu", "cuda"]
 DtypeName = Literal["auto", "fp32", "bf16"]
+OffloadName = Literal["auto", "none", "blocks"]
+QuantizeName = Literal["int8", "fp8"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +35,18 @@ class Settings:
     negative: str = ""
     attention: AttentionName = "moc"
     top_k: int | None = None
-    causal: bool = True  # False: all shots are denoised jointly, each may route to later ones
+    local_window: int | None = None  # contexts of the own shot on either side that are always attended to
+    first_frame: bool = False  # beside a local window, the own shot's first context is always attended to
+    contexts: str | None = None  # "4": latent frames; "8x8": a tile of rows and columns of tokens
+    causal: bool | None = None  # False: all shots are denoised jointly, each may route to later ones
+    context_noise: float = 0.0  # share of noise in what finished shots and clips are remembered as
     device: DeviceName = "auto"
     dtype: DtypeName = "auto"
     upscale: bool = True  # False: write the model's own (small) picture size
+    lora: tuple[str, ...] = ()  # FILE or FILE:SCALE each, merged into the weights in this order
+    offload: OffloadName = "auto"  # blocks: two blocks' weights on the device at a time; auto: if need be
+    quantize: QuantizeName | None = None  # weights of the blocks in eight bits
+    offline: bool = False  # do not ask the Hub: what is in its cache must do
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -51,14 +61,40 @@ class Settings:
         _check_range(self.steps, "steps", 1, 1000)
         _check_range(self.guidance, "guidance", 0, 100)
         _check_range(self.top_k, "top-k", 1, 1_000_000)
+        _check_range(self.local_window, "local-window", 0, 1_000_000)
+        _check_range(self.context_noise, "context-noise", 0, 0.5)
         _check_name(self.attention, "attention", ATTENTION_NAMES)
         _check_name(self.device, "device", get_args(DeviceName))
         _check_name(self.dtype, "dtype", get_args(DtypeName))
+        _check_name(self.offload, "offload", get_args(OffloadName))
+        if self.quantize is not None:
+            _check_name(self.quantize, "quantize", get_args(QuantizeName))
+            if self.offload == "blocks":
+                raise UsageError("offload blocks and quantize do not go together; leave one of them out")
+        for text in self.lora:
+            parse_lora(text)
 
 
 def check_seconds(value: float, name: str) -> None:
     """Raises UsageError if a length in seconds is not one that a shot or a stretch of clip can have."""
     _check_range(value, name, 0.01, 3600)
+
+
+def parse_lora(text: str) -> tuple[Path, float]:
+    """FILE or FILE:SCALE → the file and the scale (1 if it is not said).
+
+    Raises:
+        UsageError: there is no such file, or the scale is not from -10 to 10.
+    """
+    name, colon, last = text.rpartition(":")
+    try:
+        file, scale = (Path(name), float(last)) if colon and not Path(text).exists() else (Path(text), 1.0)
+    except ValueError:
+        file, scale = Path(text), 1.0
+    _check_range(scale, f"scale of LoRA {file}", -10, 10)
+    if not file.is_file():
+        raise UsageError(f"no such LoRA file: {file}")
+    return file, scale
 
 
 def _check_range(value: float | None, name: str, low: float, high: float) -> None:
@@ -76,6 +112,15 @@ class ModelLoading:
     """The model is being loaded."""
 
     model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFetching:
+    """The model is being fetched from the Hub: the file of now, bytes done and bytes of all."""
+
+    file: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +157,7 @@ class Notice:
     message: str
 
 
-Event = ModelLoading | ContextEncoding | Step | Writing | Notice
+Event = ModelLoading | ModelFetching | ContextEncoding | Step | Writing | Notice
 OnEvent = Callable[[Event], None]
 
 
@@ -136,3 +181,4 @@ class Result:
     shots: int
     unknown_words: tuple[str, ...] = field(default=())  # of the prompts, not understood
     read_words: dict[str, str] = field(default_factory=dict)  # and what others were read as: "crimson": "red"
+    can_be_extended: bool = True  # by the same model

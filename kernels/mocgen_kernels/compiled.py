@@ -35,6 +35,7 @@ def routing_numbers(routing: Routing) -> tuple[Any, ...]:
         routing.policy,
         routing.text_anchors,
         routing.local_window,
+        routing.first_frame,
         routing.top_p,
         routing.sub_descriptors,
         routing.drop_off,
@@ -60,6 +61,7 @@ def route_words(
     policy: str,
     text_anchors: str,
     local_window: int | None,
+    first_frame: bool,
     top_p: float,
     sub_descriptors: int,
     drop_off: float,
@@ -74,6 +76,7 @@ def route_words(
         policy=policy,  # type: ignore[arg-type]
         text_anchors=text_anchors,  # type: ignore[arg-type]
         local_window=local_window,
+        first_frame=first_frame,
         top_p=top_p,
         sub_descriptors=sub_descriptors,
         drop_off=drop_off,
@@ -104,11 +107,13 @@ def attend(
     causal: bool,
     text_anchors: str,
     local_window: int | None,
+    first_frame: bool,
     budget: int,
     triton: bool,
 ) -> tuple[Tensor, Tensor]:
     """Output (B, Lq, H, D) and log-sum-exp, as the backend keeps it: (B, Lq, H) or (B · H, Lq)."""
-    selection = _selection(q, words, (lengths, kinds, shots), (causal, text_anchors, local_window, budget))
+    rules = (causal, text_anchors, local_window, first_frame, budget)
+    selection = _selection(q, words, (lengths, kinds, shots), rules)
     backend = _triton_attention() if triton else cpu
     return backend.attend(q, k, v, k_means, v_means, selection)
 
@@ -138,11 +143,13 @@ def attend_backward(
     causal: bool,
     text_anchors: str,
     local_window: int | None,
+    first_frame: bool,
     budget: int,
     triton: bool,
 ) -> list[Tensor]:
     """Gradients of q, k and v, and of both means if they are given."""
-    selection = _selection(q, words, (lengths, kinds, shots), (causal, text_anchors, local_window, budget))
+    rules = (causal, text_anchors, local_window, first_frame, budget)
+    selection = _selection(q, words, (lengths, kinds, shots), rules)
     backend = _triton_attention() if triton else cpu
     gradients = backend.gradients(grad, q, k, v, k_means, v_means, out, lse, selection)
     return [x for x in gradients if x is not None]
@@ -177,7 +184,13 @@ def routed_attention(
     layout, routing = selection.layout, selection.routing
     k_means = context_means(k, layout) if compensate else None
     v_means = context_means(v, layout) if compensate else None
-    numbers = (routing.causal, routing.text_anchors, routing.local_window, routing.top_k)
+    numbers = (
+        routing.causal,
+        routing.text_anchors,
+        routing.local_window,
+        routing.first_frame,
+        routing.top_k,
+    )
     return attend(q, k, v, k_means, v_means, selection.words, *layout_numbers(layout), *numbers, triton)[0]
 
 
@@ -185,14 +198,15 @@ def _selection(
     q: Tensor,
     words: Tensor,
     layout: tuple[list[int], list[int], list[int]],
-    rules: tuple[bool, str, int | None, int],
+    rules: tuple[bool, str, int | None, bool, int],
 ) -> Selection:
-    causal, text_anchors, local_window, top_k = rules
+    causal, text_anchors, local_window, first_frame, top_k = rules
     routing = Routing(
         top_k=top_k,
         causal=causal,
         text_anchors=text_anchors,  # type: ignore[arg-type]
         local_window=local_window,
+        first_frame=first_frame,
     )
     return Selection(
         layout=_layout(*(tuple(x) for x in layout)),

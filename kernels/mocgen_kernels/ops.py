@@ -28,6 +28,7 @@ def route(
     policy: Policy = "moc",
     text_anchors: TextAnchors = "own",
     local_window: int | None = None,
+    first_frame: bool = False,
     top_p: float = 1.0,
     sub_descriptors: int = 1,
     drop_off: float = 0.0,
@@ -51,6 +52,7 @@ def route(
             every earlier caption is an anchor.
         local_window: None: the whole own shot is an anchor. w: of the own shot only its captions, the own
             context and w contexts on either side; the rest of it must be routed to, in both directions.
+        first_frame: with a local window, the first video context of the own shot is an anchor too.
         top_p: stop before top_k once the routed contexts hold this share of the softmax of all candidates'
             scores / sqrt(D). 1: off. For policy "moc".
         sub_descriptors: r descriptors per context, one for each of r equal pieces; the highest score counts.
@@ -72,6 +74,7 @@ def route(
         policy=policy,
         text_anchors=text_anchors,
         local_window=local_window,
+        first_frame=first_frame,
         top_p=top_p,
         sub_descriptors=sub_descriptors,
         drop_off=drop_off,
@@ -181,6 +184,7 @@ def moc_attention(
     policy: Policy = "moc",
     text_anchors: TextAnchors = "own",
     local_window: int | None = None,
+    first_frame: bool = False,
     top_p: float = 1.0,
     sub_descriptors: int = 1,
     drop_off: float = 0.0,
@@ -200,6 +204,7 @@ def moc_attention(
         policy=policy,
         text_anchors=text_anchors,
         local_window=local_window,
+        first_frame=first_frame,
         top_p=top_p,
         sub_descriptors=sub_descriptors,
         drop_off=drop_off,

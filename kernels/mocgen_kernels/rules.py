@@ -6,6 +6,8 @@ every text context that precedes the query's context is an anchor too. What is n
 for routing; under causal routing only if it precedes the query's context, which makes the graph of shots a
 DAG.
 
+With `first_frame` the first video context of the own shot is an anchor in any case.
+
 With `local_window=w` the own shot is routed to like the past: anchors are then the global prompt, the own
 shot's captions, the query's own context and w contexts of the own shot on either side. The rest of the own
 shot, which is denoised as a whole, is a candidate in both directions, under causal routing too.
@@ -39,6 +41,7 @@ class Routing:
     policy: Policy = "moc"
     text_anchors: TextAnchors = "own"
     local_window: int | None = None
+    first_frame: bool = False
     top_p: float = 1.0
     sub_descriptors: int = 1
     drop_off: float = 0.0
@@ -88,7 +91,8 @@ def anchor_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor:
     own, own_shot = index[first:, None], shots[first:, None]  # (Cq, 1)
     near = shots == own_shot  # (Cq, C)
     if routing.local_window is not None:
-        near &= text | ((index - own).abs() <= routing.local_window)
+        close = text | ((index - own).abs() <= routing.local_window)
+        near &= close | _opens_shot(layout) if routing.first_frame else close
     near |= shots == GLOBAL_SHOT
     anchors = torch.where(own_shot == GLOBAL_SHOT, index == own, near)
     if routing.text_anchors == "all":
@@ -173,13 +177,18 @@ def _window(layout: ContextLayout, candidates: Tensor, first: int, top_k: int) -
 
 def _first_frame(layout: ContextLayout, candidates: Tensor, first: int) -> Tensor:
     """The first video context of every earlier shot, without a budget."""
+    return candidates & _earlier_video(layout, first) & _opens_shot(layout)
+
+
+def _opens_shot(layout: ContextLayout) -> Tensor:
+    """Whether a context is the first video context of its shot: (C,) bool."""
     opens = torch.zeros(layout.count, dtype=torch.bool)
     seen: set[int] = set()
     for context, (shot, kind) in enumerate(zip(layout.shots, layout.kinds, strict=True)):
         if kind is Kind.VIDEO and shot not in seen:
             opens[context] = True
             seen.add(shot)
-    return candidates & _earlier_video(layout, first) & opens
+    return opens
 
 
 def _earlier_video(layout: ContextLayout, first: int) -> Tensor:

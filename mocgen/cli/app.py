@@ -41,8 +41,8 @@ app.command(epilog=generate.EXAMPLES)(generate.generate)
 app.command(epilog=extend.EXAMPLES)(extend.extend)
 app.command(epilog=inspect_routing.EXAMPLES)(inspect_routing.inspect_routing)
 app.command(epilog=info.EXAMPLES)(info.info)
-app.command()(models.models)
 app.command(epilog=train.EXAMPLES)(train.train)
+app.add_typer(models.app, name="models")
 app.add_typer(evaluation.app, name="eval")
 
 

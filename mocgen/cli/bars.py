@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
-from mocgen.cli.wording import duration
-from mocgen.settings import ContextEncoding, Event, ModelLoading, Notice, Step, Writing
+from mocgen.cli.wording import duration, size_in_bytes
+from mocgen.settings import ContextEncoding, Event, ModelFetching, ModelLoading, Notice, Step, Writing
 
 
 class RunBars:
@@ -52,6 +52,8 @@ class RunBars:
         match event:
             case ModelLoading():
                 self._show_stage("loading the model", caption=event.model)
+            case ModelFetching():
+                self._show_fetching(event)
             case ContextEncoding():
                 self._show_stage("reading the clip", caption=f"{event.shots_done} of {event.shots} shots")
             case Step():
@@ -68,6 +70,16 @@ class RunBars:
         """Something whose length is not known: a moving bar."""
         self._progress.update(self._shot, visible=False)
         self._progress.update(self._stage, visible=True, description=description, caption=caption)
+
+    def _show_fetching(self, event: ModelFetching) -> None:
+        """Bytes of a download; when all have come, the model is being loaded."""
+        if event.done == event.total:
+            self._progress.update(self._stage, total=None, count="")
+            self._show_stage("loading the model")
+            return
+        count = f"{size_in_bytes(event.done)} of {size_in_bytes(event.total)}"
+        self._show_stage("fetching the model", caption=event.file)
+        self._progress.update(self._stage, completed=event.done, total=event.total, count=count)
 
     def _show_step(self, step: Step) -> None:
         if step.shot != self._shot_number:  # the speed of the shot before says nothing

@@ -214,11 +214,11 @@ def _prepared(
 ) -> Iterator[tuple[NativeModel, Callable[[int, int], None]]]:
     """The loaded model, and what shows the progress; a folder that will not do is refused before."""
     from mocgen.evaluation.export import check_files
-    from mocgen.run import load_model
+    from mocgen.run import load_native_model
 
     if out is not None:
         check_files(out, name, overwrite=overwrite)
-    loaded = load_model(settings)
+    loaded = load_native_model(settings)
     with _bar(quiet=quiet) as on_progress:
         yield loaded, on_progress
 

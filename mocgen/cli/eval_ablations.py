@@ -54,7 +54,7 @@ def ablations(
     """Small models trained from scratch, each with one part of the method changed; minutes each."""
     from mocgen.evaluation.ablations.experiment import AblationRequest, run_ablations
     from mocgen.evaluation.ablations.variants import NAMES
-    from mocgen.run import load_model
+    from mocgen.run import load_native_model
     from mocgen.settings import Settings
 
     request = AblationRequest(
@@ -69,7 +69,7 @@ def ablations(
         width=width,
         depth=depth,
     )
-    base = load_model(Settings(device="cpu", dtype="fp32"))
+    base = load_native_model(Settings(device="cpu", dtype="fp32"))
     with _bars(quiet=quiet) as on_progress:
         report = run_ablations(base, request, seed=seed, on_progress=on_progress)
     if out is not None:

@@ -11,7 +11,10 @@ from mocgen.errors import MocgenError
 
 INTERRUPTED = 130
 
-_OUT_OF_MEMORY = "not enough memory; try a smaller --size, fewer --seconds, or --dtype bf16"
+_OUT_OF_MEMORY = (
+    "not enough memory; try --offload blocks, --quantize int8, --dtype bf16, a smaller --size or "
+    "fewer --seconds"
+)
 
 
 def explain(error: Exception) -> str:
@@ -34,6 +37,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _is_disk_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _is_about_weights(error: Exception) -> bool:
+    """By the name too: mocgen_weights imports torch."""
+    return any(kind.__name__ == "WeightsError" for kind in type(error).__mro__)
 
 
 def _usage(error: Exception) -> str:
@@ -67,6 +75,7 @@ def _unexpected(error: Exception) -> str:
 
 _TABLE: tuple[tuple[Callable[[Exception], bool], Callable[[Exception], str]], ...] = (
     (lambda error: isinstance(error, MocgenError), str),
+    (_is_about_weights, str),
     (lambda error: isinstance(error, typer.TyperException), _usage),
     (_is_out_of_memory, lambda error: _OUT_OF_MEMORY),
     (_is_disk_full, _disk_full),

@@ -90,13 +90,15 @@ def _made_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("extends", str(record["clip"])))
     rows.append(("model", " ".join(str(record[key]) for key in ("model", "revision") if record.get(key))))
     settings: dict[str, Any] = record.get("settings") or {}
-    shown = {name: value for name, value in settings.items() if value not in (None, "") and name != "model"}
+    shown = {
+        name: value for name, value in settings.items() if value not in (None, "", []) and name != "model"
+    }
     return rows + [(name.replace("_", "-"), _setting(value)) for name, value in shown.items()]
 
 
 def _setting(value: object) -> str:
     if isinstance(value, list):
-        return "x".join(str(side) for side in value)
+        return ("x" if isinstance(value[0], int) else ", ").join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

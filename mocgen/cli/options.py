@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from mocgen.settings import AttentionName, DeviceName, DtypeName
+from mocgen.settings import AttentionName, DeviceName, DtypeName, OffloadName, QuantizeName
 
 FormatName = Literal["human", "json"]
 
@@ -51,6 +51,10 @@ Format = Annotated[
 ]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", metavar="", help="No progress, no notes.", rich_help_panel=_OUTPUT)
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", metavar="", help="Do not ask the Hub: what is in its cache must do."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", metavar="", hidden=True)]  # explained by mocgen --help
 
@@ -97,12 +101,45 @@ class RunOptions:
         int | None,
         typer.Option(metavar="K", help="How many contexts each token retrieves.", rich_help_panel=_ATTENTION),
     ] = None
+    local_window: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of its own shot a token always sees N contexts on either side; the rest is retrieved.",
+            rich_help_panel=_ATTENTION,
+        ),
+    ] = None
+    first_frame: Annotated[
+        bool | None,
+        typer.Option(
+            "--first-frame/--no-first-frame",
+            metavar="",
+            help="Beside a local window, always see the first context of the own shot too.",
+            rich_help_panel=_ATTENTION,
+        ),
+    ] = None
+    contexts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|RxC",
+            help="What a context of a Wan checkpoint is: N latent frames (default: 1), or RxC tokens of one.",
+            rich_help_panel=_ATTENTION,
+        ),
+    ] = None
     causal: Annotated[
         bool | None,
         typer.Option(
             "--causal/--no-causal",
             metavar="",
             help="Retrieve from earlier shots only (default), or denoise all shots jointly.",
+            rich_help_panel=_ATTENTION,
+        ),
+    ] = None
+    context_noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Remember finished shots with a share X of noise, such as 0.02: less drift of colours.",
             rich_help_panel=_ATTENTION,
         ),
     ] = None
@@ -122,6 +159,39 @@ class RunOptions:
         DtypeName | None,
         typer.Option(metavar="NAME", help="auto (default), fp32 or bf16.", rich_help_panel=_MODEL),
     ] = None
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:SCALE]",
+            help="Merge a LoRA file (.safetensors) into the model; can be given several times.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+    offload: Annotated[
+        OffloadName | None,
+        typer.Option(
+            metavar="NAME",
+            help="auto (default), none, or blocks: only two blocks' weights on the device at a time.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+    quantize: Annotated[
+        QuantizeName | None,
+        typer.Option(
+            metavar="NAME",
+            help="int8 or fp8: hold the blocks' weights in eight bits (needs torchao).",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            metavar="",
+            help="Do not ask the Hub: what is in its cache must do.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False
     upscale: Annotated[
         bool | None,
         typer.Option(

@@ -70,10 +70,18 @@ def _settings(typed: RunOptions, base: Settings) -> Settings:
         negative=base.negative if typed.negative is None else typed.negative,
         attention=base.attention if typed.attention is None else typed.attention,
         top_k=base.top_k if typed.top_k is None else typed.top_k,
+        local_window=base.local_window if typed.local_window is None else typed.local_window,
+        first_frame=base.first_frame if typed.first_frame is None else typed.first_frame,
+        contexts=base.contexts if typed.contexts is None else typed.contexts,
         causal=base.causal if typed.causal is None else typed.causal,
+        context_noise=base.context_noise if typed.context_noise is None else typed.context_noise,
         device=base.device if typed.device is None else typed.device,
         dtype=base.dtype if typed.dtype is None else typed.dtype,
         upscale=base.upscale if typed.upscale is None else typed.upscale,
+        lora=base.lora if typed.lora is None else tuple(typed.lora),
+        offload=base.offload if typed.offload is None else typed.offload,
+        quantize=base.quantize if typed.quantize is None else typed.quantize,
+        offline=typed.offline,  # says how to fetch the model, not what to make
     )
 
 

@@ -25,7 +25,8 @@ def print_result(result: Result, form: FormatName, *, repeatable: bool) -> None:
     _print_video(result)
     name = shlex.quote(str(result.output))
     model = "" if result.model == "embedded" else f" --model {shlex.quote(result.model)}"
-    _print_row("go on", f'mocgen extend {name} "what happens next"{model}')
+    if result.can_be_extended:
+        _print_row("go on", f'mocgen extend {name} "what happens next"{model}')
     if repeatable:
         _print_row("look inside", f"mocgen inspect-routing --repeat {name} --out routing")
 

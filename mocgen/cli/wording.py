@@ -23,3 +23,11 @@ def number(value: float, digits: int = 2) -> str:
 def plural(count: int, noun: str) -> str:
     """1 shot, 2 shots."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def size_in_bytes(count: int) -> str:
+    """A number of bytes: 4.2 GB, 16 MB, 300 bytes."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{number(count / unit, 1 if count < 100 * unit else 0)} {name}"
+    return plural(count, "byte")

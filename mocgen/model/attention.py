@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mocgen_kernels import ContextLayout, Selection, route, routed_attention
 
+from .cut import ONE_FRAME, ContextCut
 from .memory import ContextMemory
 from .rope import rotate
 
@@ -26,6 +27,9 @@ class Routing:
     top_k: int = 5
     causal: bool = True
     reach: int | None = 8  # shots that an outer loop lets through to routing; None: all
+    local_window: int | None = None  # contexts on either side that stay anchors; None: the whole own shot
+    first_frame: bool = False  # with a local window: the own shot's first video context is an anchor too
+    cut: ContextCut = ONE_FRAME  # what a context is, where the model leaves the choice
     drop_off: float = 0.0
     drop_in: float = 0.0
 
@@ -82,25 +86,47 @@ class Attention(nn.Module):
         q, k = rotate(asking, context.angles), rotate(asked, context.angles)
         if self.rotated_routing:
             asking, asked = q, k
-        routing, layout, descriptors, recall = context.routing, context.layout, None, None
-        if context.memory is not None:
-            reach = routing.reach if routing.policy == "moc" else None
-            recall = context.memory.recall(self.layer, k, v, layout, asking=asking, asked=asked, reach=reach)
-            k, v, layout, descriptors = recall.keys, recall.values, recall.layout, recall.descriptors
-        selection = route(
-            asking,
-            asked if descriptors is None else None,
-            layout,
-            top_k=routing.top_k,
-            causal=routing.causal,
-            policy=routing.policy,
-            drop_off=routing.drop_off if self.training else 0.0,
-            drop_in=routing.drop_in if self.training else 0.0,
-            generator=context.generator,
-            descriptors=descriptors,
-        )
-        if context.recorder is not None:
-            scene, contexts = (recall.scene, recall.contexts) if recall else (None, None)
-            context.recorder.record(self.layer, q, k, layout, selection, scene=scene, contexts=contexts)
-        attended = routed_attention(q, k, v, layout, selection)  # (B, Lq, H, D)
+        attended = attend(
+            self.layer, q, k, v, context, asking=asking, asked=asked, training=self.training
+        )  # (B, Lq, H, D)
         return self.out(attended.reshape(batch, tokens, width))
+
+
+def attend(
+    layer: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    context: AttentionContext,
+    *,
+    asking: Tensor,
+    asked: Tensor,
+    training: bool,
+) -> Tensor:
+    """Route the current tokens over memory and current contexts, and attend to what was chosen.
+
+    q, k, v, and the queries and keys that routing goes by: (B, Lq, H, D). Returns (B, Lq, H, D).
+    """
+    routing, layout, descriptors, recall = context.routing, context.layout, None, None
+    if context.memory is not None:
+        reach = routing.reach if routing.policy == "moc" else None
+        recall = context.memory.recall(layer, k, v, layout, asking=asking, asked=asked, reach=reach)
+        k, v, layout, descriptors = recall.keys, recall.values, recall.layout, recall.descriptors
+    selection = route(
+        asking,
+        asked if descriptors is None else None,
+        layout,
+        top_k=routing.top_k,
+        causal=routing.causal,
+        policy=routing.policy,
+        local_window=routing.local_window,
+        first_frame=routing.first_frame,
+        drop_off=routing.drop_off if training else 0.0,
+        drop_in=routing.drop_in if training else 0.0,
+        generator=context.generator,
+        descriptors=descriptors,
+    )
+    if context.recorder is not None:
+        scene, contexts = (recall.scene, recall.contexts) if recall else (None, None)
+        context.recorder.record(layer, q, k, layout, selection, scene=scene, contexts=contexts)
+    return routed_attention(q, k, v, layout, selection)

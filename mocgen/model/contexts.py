@@ -86,7 +86,7 @@ def pack_scene(prompt_tokens: int, shots: Sequence[ShotShape], *, grid: int) -> 
     )
 
 
-def layout_after(past: ContextLayout | None, scene: PackedScene) -> ContextLayout:
+def layout_after(past: ContextLayout | None, scene: PackedScene | ContextLayout) -> ContextLayout:
     """The layout of a memory's contexts followed by those of `scene`."""
     if past is None:
         return ContextLayout(lengths=scene.lengths, kinds=scene.kinds, shots=scene.shots)

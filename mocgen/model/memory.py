@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -49,7 +51,9 @@ class ContextMemory:
         self.layout: ContextLayout | None = None
         self._blocks: list[_Block] = []
         self._store = SpillingStore()
-        self._current: list[tuple[Tensor, Tensor, Tensor] | None] = [None] * layers  # what came last
+        self._only_read = False
+        # what came last: keys and values (2, 1, n, H, D) on the CPU, descriptors
+        self._current: list[tuple[Tensor, Tensor] | None] = [None] * layers
         self._descriptors: list[Tensor | None] = [None] * layers  # (1, contexts, H, D) fp32
         self._shot_keys: list[list[Tensor]] = [[] for _ in range(layers)]  # mean key (H, D) of each block
 
@@ -57,6 +61,15 @@ class ContextMemory:
     def tokens(self) -> int:
         """Number of tokens that are remembered."""
         return 0 if self.layout is None else self.layout.length
+
+    @contextmanager
+    def only_read(self) -> Iterator[None]:
+        """Within this, what passes through `recall` is not held for a `commit`: it can be large."""
+        self._only_read = True
+        try:
+            yield
+        finally:
+            self._only_read = False
 
     def recall(
         self,
@@ -78,11 +91,12 @@ class ContextMemory:
         per layer); None: all.
         The global prompt is always recalled.
         """
-        self._current[layer] = (k, v, asked)
         blocks = self._choose(layer, asking, reach)
         first = self.layout.count if self.layout is not None else 0
         contexts = (*(c for block in blocks for c in block.contexts), *range(first, scene.count))
         new = pool_descriptors(asked, _part(scene, range(first, scene.count)))
+        if not self._only_read:
+            self._current[layer] = (torch.stack((k, v)).cpu(), new)
         past = self._descriptors[layer]
         if past is None:
             return Recall(layout=scene, scene=scene, contexts=contexts, keys=k, values=v, descriptors=new)
@@ -96,7 +110,7 @@ class ContextMemory:
             descriptors=torch.cat((past[:, list(contexts[: -(scene.count - first)])], new), dim=1),
         )
 
-    def commit(self, scene: PackedScene) -> None:
+    def commit(self, scene: PackedScene | ContextLayout) -> None:
         """Remember what was last recalled with in each layer: the finished, clean shots of `scene`."""
         layout = layout_after(self.layout, scene)
         first = self.layout.count if self.layout is not None else 0
@@ -104,17 +118,21 @@ class ContextMemory:
             contexts = list(run)
             self._blocks.append(_Block(shot=shot, contexts=range(contexts[0], contexts[-1] + 1)))
         new_blocks = [block for block in self._blocks if block.contexts.start >= first]
+        lengths = torch.tensor(layout.lengths[first:])
         for layer, current in enumerate(self._current):
             if current is None:
                 raise RuntimeError("commit() follows a forward pass of the model with this memory")
-            keys, values, asked = current
-            self._describe(layer, asked, _part(layout, range(first, layout.count)))
+            pair, new = current
+            past = self._descriptors[layer]
+            self._descriptors[layer] = new if past is None else torch.cat((past, new), dim=1)
             for block in new_blocks:
+                own = slice(block.contexts.start - first, block.contexts.stop - first)
+                weights = (lengths[own] / lengths[own].sum()).to(new.device)
+                self._shot_keys[layer].append(torch.einsum("c,chd->hd", weights, new[0, own]))
                 begin = layout.offsets[block.contexts.start] - layout.offsets[first]
                 end = layout.offsets[block.contexts.stop] - layout.offsets[first]
-                self._shot_keys[layer].append(asked[0, begin:end].float().mean(dim=0))
-                pair = torch.stack((keys[:, begin:end], values[:, begin:end]))  # (2, 1, n, H, D)
-                self._store.put((layer, block.shot), pair.cpu())
+                self._store.put((layer, block.shot), pair[:, :, begin:end].contiguous())
+            self._current[layer] = None
         self.layout = layout
 
     def _choose(self, layer: int, q: Tensor, reach: int | None) -> list[_Block]:
@@ -130,10 +148,6 @@ class ContextMemory:
     def _load(self, layer: int, block: _Block, like: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self._store.get((layer, block.shot)).to(like.device, like.dtype).unbind()
         return keys, values
-
-    def _describe(self, layer: int, keys: Tensor, layout: ContextLayout) -> None:
-        past, new = self._descriptors[layer], pool_descriptors(keys, layout)
-        self._descriptors[layer] = new if past is None else torch.cat((past, new), dim=1)
 
 
 def _part(layout: ContextLayout, contexts: range | tuple[int, ...]) -> ContextLayout:

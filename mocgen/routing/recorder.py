@@ -75,6 +75,13 @@ class RoutingRecorder:
         counts[..., columns] += selection.counts()[0]
         mass[..., columns] += _tail_mass(q[0], k[0], layout, selection)
 
+    @property
+    def layout(self) -> ContextLayout:
+        """The contexts of the scene as far as it was recorded; raises ValueError if nothing was."""
+        if self._layout is None:
+            raise ValueError("nothing was recorded: no attention layer has called record()")
+        return self._layout
+
     def report(self, *, frames: Sequence[tuple[int, int] | None] | None = None) -> RoutingReport:
         """What was recorded so far.
 
@@ -84,10 +91,9 @@ class RoutingRecorder:
         Raises:
             ValueError: nothing was recorded, or `frames` has not one entry per context.
         """
-        if self._layout is None:
-            raise ValueError("nothing was recorded: no attention layer has called record()")
+        layout = self.layout
         if frames is None:
-            frames = [None] * self._layout.count
+            frames = [None] * layout.count
         return RoutingReport(
             contexts=tuple(
                 ContextLabel(
@@ -97,7 +103,7 @@ class RoutingRecorder:
                     frames=held,
                 )
                 for kind, shot, length, held in zip(
-                    self._layout.kinds, self._layout.shots, self._layout.lengths, frames, strict=True
+                    layout.kinds, layout.shots, layout.lengths, frames, strict=True
                 )
             ),
             counts=self._counts.clone(),

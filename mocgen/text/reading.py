@@ -84,7 +84,8 @@ class OpenReader:
         chosen = {concept.kind: concept for concept in reversed(named)}
         for kind in {_kind(one) for one in readings if one.match} - {SEVERAL, *chosen}:
             words = [one.text for one in readings if _kind(one) == kind]
-            total = sum(near for word in words if (near := self.table.nearness(word)) is not None)
+            nears = [near for word in words if (near := self.table.nearness(word)) is not None]
+            total = np.sum(nears, axis=0)  # of each concept
             read = [one.match.concept for one in readings if one.match and _kind(one) == kind]
             chosen[kind] = max(read, key=lambda concept: total[self.table.concepts.index(concept)])
         return [

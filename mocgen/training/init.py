@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mocgen.bundle import NativeModel, load_bundle
+from mocgen.bundle import NativeModel, load_native
 from mocgen.codec.embedded import CodecConfig
 from mocgen.errors import ModelError, TrainingError
 from mocgen.model.config import DiTConfig
@@ -29,7 +29,7 @@ def load_start(config: TrainConfig) -> NativeModel | None:
     if not config.init:
         return None
     try:
-        start = load_bundle(config.init, device=torch.device("cpu"), dtype=torch.float32)
+        start = load_native(config.init, device=torch.device("cpu"), dtype=torch.float32)
     except ModelError as error:
         raise TrainingError(f"init: {error}") from None
     default = DiTConfig()

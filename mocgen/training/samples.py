@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from mocgen.codec.embedded import EmbeddedCodec, to_pixels
-from mocgen.denoise import Guidance, ShotPlan, denoise, remember
+from mocgen.denoise import Guidance, ShotPlan, denoise, finished, remember
 from mocgen.model.attention import Routing
 from mocgen.model.dit import MoCDiT
 from mocgen.model.memory import ContextMemory
+from mocgen.native import NativeDenoiser
 from mocgen.text.vocabulary import Vocabulary
 
 SAMPLE_SCENES: tuple[tuple[str, ...], ...] = (
@@ -47,7 +48,7 @@ def sample_sheet(
     guidance: float = 2.5,
 ) -> Tensor:
     """Generate the sample scenes: a picture (H, W, 3) uint8, a scene a row, first and last frame of shots."""
-    config = model.config
+    config, denoiser = model.config, NativeDenoiser(model)
     rows = []
     for number, captions in enumerate(SAMPLE_SCENES):
         memory = ContextMemory(config.depth)
@@ -59,7 +60,7 @@ def sample_sheet(
                 index=index, caption=torch.tensor([ids]), frames=frames, seed=1000 * number + index
             )
             latents = denoise(
-                model,
+                denoiser,
                 [plan],
                 prompt=None,
                 steps=steps,
@@ -67,7 +68,8 @@ def sample_sheet(
                 routing=routing,
                 memory=memory,
             )
-            remember(model, [plan], latents, prompt=None, routing=routing, memory=memory)
+            states = finished(denoiser, [plan], latents)
+            remember(denoiser, states, prompt=None, routing=routing, memory=memory)
             with torch.inference_mode():
                 pixels = to_pixels(codec.decode(latents[0][0, [0, frames - 1]]))
             row += list(pixels)

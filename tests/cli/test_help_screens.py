@@ -29,6 +29,10 @@ PROMISED = [
     "--quiet",
     "--overwrite",
     "--no-upscale",
+    "--lora",
+    "--offload",
+    "--quantize",
+    "--offline",
 ]
 
 

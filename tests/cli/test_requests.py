@@ -89,14 +89,24 @@ def test_repeat_takes_everything_from_the_video(make_video, suffix: str) -> None
 def test_what_is_typed_wins_over_what_is_repeated(make_video) -> None:
     options = RunOptions(seed=4, causal=True, attention="dense")
     request = read_request(["a ring"], options, repeat=make_video("star.mp4", RECORD))
-    assert request.settings == Settings(seed=4, size=(640, 640), top_k=3, attention="dense")
+    assert request.settings == Settings(seed=4, size=(640, 640), top_k=3, attention="dense", causal=True)
     assert request.scene == Scene(shots=(Shot(caption="a ring"),))
 
 
-def test_a_hub_model_is_repeated_at_the_revision_that_was_used(make_video) -> None:
-    settings = dataclasses.asdict(Settings(model="owner/name"))
+@pytest.mark.parametrize(
+    ("model", "again"),
+    [
+        ("owner/name", "owner/name@abc123"),
+        ("owner/name@v1", "owner/name@v1"),
+        ("wan2.1-t2v-1.3b", "wan2.1-t2v-1.3b@abc123"),
+        ("embedded", "embedded"),
+        ("gone", "gone"),
+    ],
+)
+def test_a_hub_model_is_repeated_at_the_revision_that_was_used(make_video, model: str, again: str) -> None:
+    settings = dataclasses.asdict(Settings(model=model))
     video = make_video("star.mp4", RECORD | {"settings": settings, "revision": "abc123"})
-    assert read_request(None, RunOptions(), repeat=video).settings.model == "owner/name@abc123"
+    assert read_request(None, RunOptions(), repeat=video).settings.model == again
 
 
 @pytest.mark.parametrize(

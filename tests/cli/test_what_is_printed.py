@@ -14,7 +14,7 @@ from mocgen.cli.bars import RunBars
 from mocgen.cli.progress import show_progress
 from mocgen.cli.summary import print_result
 from mocgen.cli.wording import duration, number
-from mocgen.settings import ContextEncoding, ModelLoading, Notice, Result, Step, Writing
+from mocgen.settings import ContextEncoding, ModelFetching, ModelLoading, Notice, Result, Step, Writing
 
 RESULT = Result(
     output=Path("two films.mp4"),
@@ -89,6 +89,11 @@ def test_bars_follow_the_run() -> None:
 
     with RunBars(console) as bars:
         assert "loading the model" in shown(ModelLoading(model="embedded"))
+        fetching = shown(ModelFetching(file="vae/model.safetensors", done=1_500_000, total=3_000_000_000))
+        assert "fetching the model" in fetching
+        assert "1.5 MB of 3 GB" in fetching
+        assert "vae/model.safetensors" in fetching
+        assert "MB" not in shown(ModelFetching(file="model_index.json", done=9, total=9))
         assert "3 of 7 shots" in shown(ContextEncoding(shots_done=3, shots=7))
         step = shown(Step(shot=2, shots=3, step=4, steps=20, caption="a [red] star"))
         assert "shot 2/3" in step

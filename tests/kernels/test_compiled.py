@@ -18,7 +18,14 @@ OPTIONS: list[dict[str, Any]] = [
     {"top_k": 2},
     {"top_k": 99},
     {"top_k": 2, "policy": "window"},
-    {"top_k": 2, "local_window": 0, "top_p": 0.7, "sub_descriptors": 2, "compensate": True},
+    {
+        "top_k": 2,
+        "local_window": 0,
+        "first_frame": True,
+        "top_p": 0.7,
+        "sub_descriptors": 2,
+        "compensate": True,
+    },
     {"top_k": 2, "drop_off": 0.9, "drop_in": 1.0, "generator": 3},
 ]
 
@@ -71,7 +78,7 @@ def test_custom_operators_keep_the_rules_of_torch(ragged: ContextLayout, qkv: Ma
     words = route(q, k, ragged, top_k=2).words
     means = [compiled.context_means(x, ragged).detach().requires_grad_() for x in (k, v)]
     for k_means, v_means in ((None, None), means):
-        arguments = (q, k, v, k_means, v_means, words, *numbers, True, "own", None, 2, False)
+        arguments = (q, k, v, k_means, v_means, words, *numbers, True, "own", None, False, 2, False)
         torch.library.opcheck(compiled.attend, arguments)
 
 

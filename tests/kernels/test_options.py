@@ -87,6 +87,23 @@ def test_local_window_in_one_long_take(take: ContextLayout, qkv: Make, backend: 
     assert_equal_to_fp64(q, k, v, take, backend, False, top_k=4, local_window=1)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_first_frame_stays_an_anchor(take: ContextLayout, qkv: Make, backend: str) -> None:
+    options = {"top_k": 2, "local_window": 1, "first_frame": True}
+    q, k, v = qkv(take, batch=1, heads=2)
+    anchors = route(q, k, take, **options).anchor_table
+    near = route(q, k, take, top_k=2, local_window=1).anchor_table.clone()
+    assert not torch.equal(anchors, near)
+    for context, shot in enumerate(take.shots):
+        if shot >= 0:
+            kinds = [
+                kind if other == shot else None for kind, other in zip(take.kinds, take.shots, strict=True)
+            ]
+            near[context, kinds.index(Kind.VIDEO)] = True
+    assert torch.equal(anchors, near)
+    assert_equal_to_fp64(q, k, v, take, backend, False, **options)
+
+
 def test_wide_local_window_is_the_whole_shot(ragged: ContextLayout, qkv: Make) -> None:
     q, k, _ = qkv(ragged)
     wide, whole = (route(q, k, ragged, top_k=2, local_window=w).dense_mask() for w in (99, None))

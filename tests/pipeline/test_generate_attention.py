@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mocgen.errors import UsageError
 from mocgen.pipeline import generate
@@ -76,6 +77,21 @@ def test_later_shots_depend_on_earlier_ones(film, latents_of) -> None:
     film("generate", STAR, RING, "-o", "a.mp4", "--no-upscale")
     film("generate", CUBE, RING, "-o", "b.mp4", "--no-upscale")
     assert not latents_of("a.mp4")[1].equal(latents_of("b.mp4")[1])
+
+
+@pytest.mark.parametrize("option", [("--context-noise", "0.3"), ("--local-window", "0")])
+def test_options_of_the_memory_change_what_follows(film, latents_of, option: tuple[str, str]) -> None:
+    film("generate", STAR, RING, "-o", "usual.mp4", "--no-upscale", "--top-k", "1")
+    film("generate", STAR, RING, "-o", "other.mp4", "--no-upscale", "--top-k", "1", *option)
+    usual, other = latents_of("usual.mp4"), latents_of("other.mp4")
+    assert torch.equal(usual[0], other[0]) == (option[0] == "--context-noise")
+    assert not torch.equal(usual[1], other[1])
+
+
+def test_contexts_of_the_embedded_kind_are_its_own(run_mocgen, tiny_model: str) -> None:
+    outcome = run_mocgen("generate", STAR, "--model", tiny_model, "--contexts", "2")
+    assert outcome.code == 2
+    assert "--contexts is for checkpoints of the Wan family" in outcome.err
 
 
 @pytest.mark.parametrize("causal", ["--causal", "--no-causal"])

@@ -85,7 +85,7 @@ def test_an_own_video_is_inspected_with_its_captions_and_prompt(film) -> None:
 def test_captions_stay_with_their_shots_when_only_the_clips_end_is_remembered(
     film, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mocgen.history.CONTEXT_SECONDS", 1.0)
+    monkeypatch.setattr("mocgen.native.NativeModel.context_seconds", 1.0)
     film("generate", STAR, CUBE, RING, "-o", "v.mp4", "--no-upscale", "--steps", "1")
     film("inspect-routing", "--clip", "v.mp4", STAR, "--out", "report", "--steps", "1")
     assert numbers_of("report")["captions"] == ["", "", RING, STAR]

@@ -12,10 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .checkpoint import name_first
 from .errors import WeightsError
-
-CONFIG_NAME = "config.json"
-TENSORS_NAME = "model.safetensors"
+from .repository import CONFIG_NAME, TENSORS_NAME
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -82,6 +81,5 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], *, source: st
         ("has not finite", broken),
     ):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise WeightsError(f"{source} {what} tensors: {', '.join(names[:3])}{more}")
+            raise WeightsError(f"{source} {what} tensors: {name_first(names)}")
     module.load_state_dict(dict(tensors))

@@ -1,0 +1,1 @@
+"""Mixture of Contexts in models of other libraries."""

@@ -1,0 +1,275 @@
+"""A checkpoint of the Wan family as the loop over shots sees it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import mocgen_weights
+from mocgen.codec.embedded import to_pixels
+from mocgen.codec.wan_vae import WanVAE
+from mocgen.denoise import Denoiser
+from mocgen.errors import ModelError, UsageError
+from mocgen.model.attention import Routing
+from mocgen.model.cut import ONE_FRAME, ContextCut
+from mocgen.model.storage import Storage, load_transformer
+from mocgen.model.wan import FP32, WanDiT
+from mocgen.model.wan_contexts import make_grid
+from mocgen.settings import Settings
+from mocgen.text.umt5 import embed_texts
+from mocgen.video import VideoInfo, read_frames
+from mocgen.video_model import Decoder, Defaults, Picture, ShotLength, Size, Words
+from mocgen.wan.denoiser import WanDenoiser
+from mocgen.wan.family import PipelineFolder, read_pipeline
+from mocgen.wan.lengths import check_size, fit_size, shot_lengths
+
+PACKAGES = ("diffusers", "transformers", "ftfy")
+STEPS, TOP_K = 50, 3
+CONTEXT_SECONDS = 2.0
+WARM_UP = 16  # latent frames before a shot that are decoded with it, so that there is no seam
+
+
+def load_pipeline(
+    resolved: mocgen_weights.Resolved, *, device: torch.device, dtype: torch.dtype, storage: Storage
+) -> WanModel:
+    """A model whose weights are read when they are needed: text encoder, transformer, VAE.
+
+    Raises:
+        ModelError: packages are missing, or the folder's configurations describe what cannot be run.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ModelError(
+            f"{resolved.folder} is a diffusers pipeline, which needs {', '.join(missing)}: "
+            f"pip install {' '.join(PACKAGES)}"
+        )
+    return WanModel(
+        read_pipeline(resolved.folder),
+        device=device,
+        dtype=dtype,
+        storage=storage,
+        revision=resolved.revision,
+    )
+
+
+class WanModel:
+    """Wan2.1-T2V, Wan2.2-TI2V or SkyReels-V2, with Mixture of Contexts as its self-attention.
+
+    A scene is one sequence of latent frames, decoded without a break. A shot reads the global prompt and
+    its own caption, as one text, by cross-attention. Models with a noise level for every latent frame make
+    shots one after another against a memory of clean ones, or jointly; the others jointly only.
+    """
+
+    context_seconds = CONTEXT_SECONDS
+    past_in_sequence = True
+    keeps_latents = False
+
+    def __init__(
+        self,
+        pipeline: PipelineFolder,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        storage: Storage,
+        revision: str,
+    ) -> None:
+        self.pipeline, self.revision = pipeline, revision
+        self._device, self._dtype, self._storage = device, dtype, storage
+        family = pipeline.family
+        self.defaults = Defaults(
+            frames=family.frames, fps=family.fps, steps=STEPS, guidance=family.guidance, top_k=TOP_K
+        )
+
+    @property
+    def layers(self) -> int:
+        """Number of attention layers."""
+        return self.pipeline.transformer.num_layers
+
+    @property
+    def heads(self) -> int:
+        """Heads per layer."""
+        return self.pipeline.transformer.num_attention_heads
+
+    @property
+    def extends(self) -> bool:
+        """Whether clean frames can stand beside noisy ones."""
+        return self.pipeline.family.per_frame
+
+    def check(self, settings: Settings, *, extends: bool) -> None:
+        """Raises UsageError for what needs a noise level per frame, where the model has one for all."""
+        try:
+            _cut(settings)
+        except ValueError as error:
+            raise UsageError(f"contexts: {error}") from None
+        if self.pipeline.family.per_frame:
+            return
+        name = self.pipeline.family.name
+        if extends:
+            raise UsageError(
+                f"{name} cannot extend a clip: it knows one noise level for all frames; "
+                "Wan2.2-TI2V-5B and SkyReels-V2-DF can"
+            )
+        if settings.causal:
+            raise UsageError(
+                f"--causal: {name} knows one noise level for all frames and makes all shots jointly; "
+                "leave the option out"
+            )
+
+    def notes(self, settings: Settings, *, alone: bool) -> list[str]:
+        """That these checkpoints were trained otherwise."""
+        routing = self.routing(settings)
+        ways = ["retrieves contexts"] if routing.policy != "dense" else []
+        ways += ["makes shots one after another"] if routing.causal and not alone else []
+        if not ways:
+            return []
+        return [
+            f"experimental: {self.pipeline.family.name} was trained with dense attention over all frames, "
+            f"and here it {' and '.join(ways)} (--attention dense --no-causal runs it as it was trained)"
+        ]
+
+    def routing(self, settings: Settings) -> Routing:
+        """The own frame is the anchor, everything else is retrieved, unless a local window is asked for."""
+        top_k = settings.top_k or self.defaults.top_k
+        windows = {"window": (top_k + 1) // 2, "dense": None, "first-frame": None}
+        local = settings.local_window
+        causal = self.pipeline.family.per_frame if settings.causal is None else settings.causal
+        return Routing(
+            policy=settings.attention,
+            top_k=top_k,
+            causal=causal,
+            local_window=windows.get(settings.attention, 0) if local is None else local,
+            first_frame=settings.first_frame,
+            cut=_cut(settings),
+        )
+
+    def sizes(self, settings: Settings, clip: Size | None) -> tuple[Size, Size]:
+        """A clip keeps its size; the model works at one of the same shape, or at the one asked for."""
+        own, stride = self.pipeline.family.size, self.pipeline.stride
+        if settings.size is not None:
+            canvas = check_size(settings.size, stride)
+        else:
+            canvas = own if clip is None else fit_size(clip, own, stride)
+        return canvas, clip or canvas
+
+    def lengths(self, seconds: Sequence[float | None], *, after_clip: bool) -> list[ShotLength]:
+        """Whole latent frames."""
+        family = self.pipeline.family
+        return shot_lengths(
+            seconds,
+            frames=family.frames,
+            fps=family.fps,
+            temporal=self.pipeline.temporal,
+            after_clip=after_clip,
+        )
+
+    def noise_seed(self, seed: int, index: int) -> int:
+        """The first shot's is the seed itself, as in diffusers."""
+        return seed if index == 0 else (seed * 1_000_003 + index) % 2**63
+
+    def read(self, captions: Sequence[str], *, prompt: str, negative: str) -> Words:
+        """Embed all texts, then let go of the encoder. A clip without a caption gets that of what follows."""
+        following, texts = "", []
+        for caption in reversed(captions):
+            following = caption or following
+            texts.append(f"{prompt} {following}".strip())
+        texts.reverse()
+        found = embed_texts(
+            self.pipeline.folder,
+            [*texts, negative],
+            device=self._device,
+            dtype=self._dtype,
+            offload=self._storage.offload,
+        )
+        if self._device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
+        return Words(captions=tuple(found[text] for text in texts), negative=found[negative])
+
+    def denoiser(self, canvas: Size) -> Denoiser:
+        """The transformer, read when it is first asked for."""
+        width, height = canvas
+        return WanDenoiser(
+            self._dit,
+            self._make_scheduler,
+            latent_size=(height // self.pipeline.spatial, width // self.pipeline.spatial),
+            fps=self.pipeline.family.fps,
+        )
+
+    def decoder(self, past: Sequence[Tensor]) -> Decoder:
+        """Goes on from the end of the past; the first latent frame of a scene is one picture."""
+        decoding = self._vae.decoding()
+        if past:
+            tail = torch.cat([latents[0] for latents in past])[-WARM_UP:]
+            for _ in decoding.push(tail.transpose(0, 1)):
+                pass
+
+        def decode(latents: Tensor) -> Tensor:
+            return torch.cat([to_pixels(frames).cpu() for frames in decoding.push(latents.transpose(0, 1))])
+
+        return decode
+
+    def encode_clip(self, clip: VideoInfo, *, seconds: float, size: Size) -> list[Tensor]:
+        """In pieces of the model's own length; the last frame of the clip is the last that is seen."""
+        frames = list(read_frames(clip.path, fps=self.defaults.fps, size=size, last_seconds=seconds))
+        frames = frames[(len(frames) - 1) % self.pipeline.temporal :]
+        encoding = self._vae.encoding()
+        latents = [x for frame in frames for x in encoding.push(torch.from_numpy(frame[None]))]
+        longest = 1 + (self.defaults.frames - 1) // self.pipeline.temporal
+        return list(torch.cat(latents, dim=1).transpose(0, 1)[None].cpu().split(longest, dim=1))
+
+    def check_latents(self, latents: Tensor) -> None:
+        """Raises ValueError for another number of channels."""
+        if latents.ndim != 5 or latents.shape[2] != self.pipeline.transformer.in_channels:
+            raise ValueError(f"they have the shape {tuple(latents.shape)}")
+
+    def pictures(self, latents: Tensor, routing: Routing, *, opens: bool) -> list[Picture]:
+        """The last picture of each run of latent frames, or its tiles; decoded without what came before."""
+        cut, stride = routing.cut, self.pipeline.stride
+        rows, columns = (side // self.pipeline.transformer.patch for side in latents.shape[2:])
+        spans = make_grid(rows, columns, cut).spans
+        pictures, begin, end = [], 0, 0
+        for number, frames in enumerate(self._vae.decoding().push(latents.transpose(0, 1)), start=1):
+            end += 1 if opens and number == 1 else self.pipeline.temporal
+            if number % cut.frames and number < len(latents):
+                continue
+            picture: np.ndarray = to_pixels(frames)[-1].cpu().numpy()
+            for band, part in spans:
+                tile = picture[band.start * stride : band.stop * stride]
+                tile = tile[:, part.start * stride : part.stop * stride]
+                pictures.append(Picture(frames=(begin, end), thumbnail=tile))
+            begin = end
+        return pictures
+
+    @cached_property
+    def _dit(self) -> WanDiT:
+        with torch.device("meta"):
+            dit = WanDiT(self.pipeline.transformer)
+        folder = self.pipeline.folder / "transformer"
+        try:
+            rename = mocgen_weights.wan_renaming(folder)
+            weights = mocgen_weights.match_weights(dit, folder, dtype=self._dtype, rename=rename, fp32=FP32)
+            load_transformer(dit, weights, self._storage, self._device)
+        except mocgen_weights.WeightsError as error:
+            raise ModelError(str(error)) from None
+        return dit.eval()
+
+    @cached_property
+    def _vae(self) -> WanVAE:
+        return WanVAE.from_folder(self.pipeline.folder / "vae", device=self._device)
+
+    def _make_scheduler(self) -> Any:
+        import diffusers
+
+        kind = getattr(diffusers, self.pipeline.scheduler)
+        return kind.from_pretrained(self.pipeline.folder / "scheduler", local_files_only=True)
+
+
+def _cut(settings: Settings) -> ContextCut:
+    return ONE_FRAME if settings.contexts is None else ContextCut.parse(settings.contexts)

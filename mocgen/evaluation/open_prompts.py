@@ -15,6 +15,7 @@ from .rates import Rate
 from .reading import ATTRIBUTES, Reading
 
 FILE = Path(__file__).with_name("open_prompts.toml")
+SECOND = Path(__file__).with_name("open_prompts_second.toml")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ DEMANDS: dict[Role, dict[str, float]] = {
     "adjective": {
         "color": 0.65, "pattern": 0.36, "shape": 0.45, "place": 0.75, "motion": 0.65, "direction": 0.9,
     },
-    "thing": {"color": 0.95, "pattern": 0.6, "shape": 0.33, "place": 0.7, "motion": 0.62, "direction": 0.9},
+    "thing": {"color": 0.95, "pattern": 0.6, "shape": 0.35, "place": 0.7, "motion": 0.62, "direction": 0.9},
     "scene": {"color": 0.95, "pattern": 2.0, "shape": 2.0, "place": 0.37, "motion": 0.9, "direction": 0.9},
     "action": {"color": 0.95, "pattern": 0.95, "shape": 0.95, "place": 0.9, "motion": 0.36, "direction": 0.8},
     "heading": {"color": 0.95, "pattern": 0.95, "shape": 0.95, "place": 0.9, "motion": 0.9, "direction": 0.8},
@@ -77,7 +77,23 @@ class OpenReader:
         named = [self._named(token) if own else () for token, own in zip(tokens, known, strict=True)]
         readings = _colored(readings, named, tokens)
         concepts = [concept for own in named for concept in own]
-        return self._moving(_agreed(readings, concepts), concepts, tokens)
+        return self._moving(self._agreed(readings, concepts), concepts, tokens)
+
+    def _agreed(self, readings: Sequence[Reading], named: Sequence[Concept]) -> list[Reading]:
+        """The readings without those that contradict what is named, or what all of them say together."""
+        chosen = {concept.kind: concept for concept in reversed(named)}
+        for kind in {_kind(one) for one in readings if one.match} - {SEVERAL, *chosen}:
+            words = [one.text for one in readings if _kind(one) == kind]
+            nears = [near for word in words if (near := self.table.nearness(word)) is not None]
+            total = np.sum(nears, axis=0)  # of each concept
+            read = [one.match.concept for one in readings if one.match and _kind(one) == kind]
+            chosen[kind] = max(read, key=lambda concept: total[self.table.concepts.index(concept)])
+        return [
+            one
+            if not one.match or _kind(one) == SEVERAL or chosen[_kind(one)] == one.match.concept
+            else replace(one, match=None)
+            for one in readings
+        ]
 
     def _moving(
         self, readings: list[Reading], named: Sequence[Concept], tokens: Sequence[Token]
@@ -110,9 +126,10 @@ class OpenReader:
         return Reading(start=start, count=1, text=two[0].word, match=single[0]) if unknown[0] else None
 
     def _named(self, token: Token) -> tuple[Concept, ...]:
-        """What a known word names; a place only where the caption tells of the scene ("a beach ball")."""
-        concepts = self.table.example_of(token.word)
-        return tuple(c for c in concepts if c.kind != "place" or token.role == "scene")
+        """What a known word names; only a scene has places ("a beach ball"), and no shapes ("the square")."""
+        in_scene = token.role == "scene"
+        other = "shape" if in_scene else "place"
+        return tuple(concept for concept in self.table.example_of(token.word) if concept.kind != other)
 
     def match(self, text: str, role: Role) -> Match | None:
         """The concept that words with this role in a caption are near to, if any is near enough."""
@@ -141,17 +158,3 @@ def _colored(
     things = {one.start for one in readings if _kind(one) == SEVERAL and tokens[one.start].role == "thing"}
     colors |= {one.start for one in readings if _kind(one) == SEVERAL} - things
     return [replace(one, match=None) if colors and one.start in things else one for one in readings]
-
-
-def _agreed(readings: Sequence[Reading], named: Sequence[Concept]) -> list[Reading]:
-    """The readings without those that contradict what is named, or a nearer one."""
-    chosen = {concept.kind: concept for concept in reversed(named)}
-    for reading in sorted(readings, key=lambda one: -one.match.margin if one.match else 0.0):
-        if reading.match:
-            chosen.setdefault(reading.match.concept.kind, reading.match.concept)
-    return [
-        reading
-        if not reading.match or _kind(reading) == SEVERAL or chosen[_kind(reading)] == reading.match.concept
-        else replace(reading, match=None)
-        for reading in readings
-    ]

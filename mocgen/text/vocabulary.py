@@ -65,8 +65,11 @@ class Vocabulary:
             if not {one for own in words for one in own}.issuperset(ids):
                 words[reading.start] = ids
             read_as.append((reading.text, concept.name))
+        read = {text for text, _ in read_as}
         return Caption(
-            ids=sum(words, ()), unknown=tuple(dict.fromkeys(unknown)), read_as=tuple(dict.fromkeys(read_as))
+            ids=sum(words, ()),
+            unknown=tuple(word for word in dict.fromkeys(unknown) if word not in read),
+            read_as=tuple(dict.fromkeys(read_as)),
         )
 
     def _word_ids(self, word: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -38,10 +38,16 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on a device."""
-        tensors = {
-            f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **tensors)
+        return replace(
+            self,
+            latents=self.latents.to(device),
+            objects=self.objects.to(device),
+            looks=None if self.looks is None else self.looks.to(device),
+            noise=self.noise.to(device),
+            t=self.t.to(device),
+            captions=self.captions.to(device),
+            prompt=None if self.prompt is None else self.prompt.to(device),
+        )
 
 
 class Batches:

@@ -361,8 +361,8 @@ class Concept:
 BESIDE_THE_POINT = frozenset(words_of("near among between front bottom dry down green by wards towards"))
 NO_PLACE = frozenset(("under", "outer", "hills"))  # parts of a place's name that alone are none
 DIRECTIONS = {
-    "left": ("left", "leftwards", "west", "westward"),
-    "right": ("right", "rightwards", "east", "eastward"),
+    "left": ("left", "leftwards", "leftward", "west", "westward"),
+    "right": ("right", "rightwards", "rightward", "east", "eastward"),
 }
 
 

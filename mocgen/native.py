@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mocgen import sampling
 from mocgen.codec.embedded import EmbeddedCodec, to_pixels, to_unit_range
-from mocgen.denoise import Denoiser, ShotPlan, ShotState
+from mocgen.denoise import Denoiser
 from mocgen.errors import UsageError
-from mocgen.model.attention import Recorder, Routing
-from mocgen.model.contexts import PackedScene
-from mocgen.model.dit import MoCDiT, NoisyShot
-from mocgen.model.memory import ContextMemory
+from mocgen.model.attention import Routing
+from mocgen.model.dit import MoCDiT
+from mocgen.native_denoiser import NativeDenoiser
 from mocgen.settings import Settings
 from mocgen.text.vocabulary import Vocabulary
 from mocgen.video import VideoInfo, read_frames
@@ -25,76 +23,6 @@ from mocgen.video_model import Decoder, Defaults, Picture, ShotLength, Size, Wor
 
 VIEWABLE = 384  # pixels; smaller pictures are scaled up to about this unless the user says otherwise
 SHORTEST_SHOT, LONGEST_SHOT = 0.25, 10.0  # seconds
-
-
-class SecondOrderSolver:
-    """Steps of `sampling.second_order_step`."""
-
-    def __init__(self, steps: int, *, shift: float = 1.0) -> None:
-        self._all = sampling.noise_levels(steps, shift=shift).tolist()
-        self.levels: Sequence[float] = self._all[:-1]
-        self._before: Sequence[Tensor] | None = None
-
-    def step(self, number: int, noisy: Sequence[Tensor], predicted: Sequence[Tensor]) -> list[Tensor]:
-        t_before, t, t_next = self._all[max(0, number - 1)], self._all[number], self._all[number + 1]
-        before: Sequence[Tensor | None] = self._before or [None] * len(noisy)
-        self._before = predicted
-        return [
-            sampling.second_order_step(x, clean, earlier, t, t_next, t_before)
-            for x, clean, earlier in zip(noisy, predicted, before, strict=True)
-        ]
-
-
-class NativeDenoiser:
-    """The native DiT in the loop; it predicts clean latents, and a noise level of 1 is clean."""
-
-    def __init__(self, dit: MoCDiT) -> None:
-        self._dit = dit
-
-    @property
-    def device(self) -> torch.device:
-        return next(self._dit.parameters()).device
-
-    def noise(self, plan: ShotPlan) -> Tensor:
-        """Gaussian noise (1, T, C, h, w)."""
-        config = self._dit.config
-        shape = (1, plan.frames, config.latent_channels, config.latent_size, config.latent_size)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(plan.seed))
-
-    def solver(self, steps: int) -> SecondOrderSolver:
-        """For one group of shots."""
-        return SecondOrderSolver(steps)
-
-    def noised(self, latents: Tensor, noise: Tensor, amount: float) -> tuple[Tensor, float]:
-        """Clean latents with a share of noise."""
-        level = 1 - amount
-        return latents if level == 1 else level * latents + amount * noise, level
-
-    def run(
-        self,
-        shots: Sequence[ShotState],
-        *,
-        prompt: Tensor | None,
-        routing: Routing,
-        memory: ContextMemory | None,
-        recorder: Recorder | None,
-        generator: torch.Generator,
-    ) -> tuple[list[Tensor], PackedScene]:
-        """Predicted clean latents of the wanted shots, and the layout of all."""
-        noisy = [
-            NoisyShot(
-                index=shot.plan.index,
-                caption=shot.caption,
-                latents=shot.latents,
-                t=torch.full((1,), shot.level, device=self.device),
-                wanted=None if shot.wanted else (),
-            )
-            for shot in shots
-        ]
-        outputs, scene = self._dit.run(
-            noisy, prompt=prompt, routing=routing, memory=memory, recorder=recorder, generator=generator
-        )
-        return [x for x, shot in zip(outputs, shots, strict=True) if shot.wanted], scene
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,9 @@ Examples:
 Clip = Annotated[Path, typer.Argument(metavar="CLIP", help="The video to extend.")]
 ContextSeconds = Annotated[
     float | None,
-    typer.Option(metavar="S", help="Remember only the clip's last S seconds. Default: the last 60."),
+    typer.Option(
+        metavar="S", help="Remember only the clip's last S seconds. Default: 60; Wan checkpoints: 2."
+    ),
 ]
 
 

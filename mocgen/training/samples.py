@@ -12,7 +12,7 @@ from mocgen.denoise import Guidance, ShotPlan, denoise, finished, remember
 from mocgen.model.attention import Routing
 from mocgen.model.dit import MoCDiT
 from mocgen.model.memory import ContextMemory
-from mocgen.native import NativeDenoiser
+from mocgen.native_denoiser import NativeDenoiser
 from mocgen.text.vocabulary import Vocabulary
 
 SAMPLE_SCENES: tuple[tuple[str, ...], ...] = (

@@ -98,7 +98,7 @@ def read_pipeline(folder: Path) -> PipelineFolder:
 
 def _family(index: dict[str, Any], folder: Path) -> Family:
     kind, forced = index.get("_class_name"), bool(index.get("expand_timesteps"))
-    if index.get("boundary_ratio") is not None or index.get("transformer_2", [None])[0] is not None:
+    if index.get("boundary_ratio") is not None or (index.get("transformer_2") or [None])[0] is not None:
         raise ModelError(f"{folder} is a model of two experts (Wan2.2-A14B), which cannot be run yet")
     if kind == "WanPipeline" or (kind == "WanImageToVideoPipeline" and forced):
         return WAN_TI2V if forced else WAN_T2V

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
-from functools import cached_property
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,21 +11,19 @@ from torch import Tensor
 
 import mocgen_weights
 from mocgen.codec.embedded import to_pixels
-from mocgen.codec.wan_vae import WanVAE
 from mocgen.denoise import Denoiser
 from mocgen.errors import ModelError, UsageError
 from mocgen.model.attention import Routing
 from mocgen.model.cut import ONE_FRAME, ContextCut
-from mocgen.model.storage import Storage, load_transformer
-from mocgen.model.wan import FP32, WanDiT
+from mocgen.model.storage import Storage
 from mocgen.model.wan_contexts import make_grid
 from mocgen.settings import Settings
-from mocgen.text.umt5 import embed_texts
 from mocgen.video import VideoInfo, read_frames
 from mocgen.video_model import Decoder, Defaults, Picture, ShotLength, Size, Words
 from mocgen.wan.denoiser import WanDenoiser
 from mocgen.wan.family import PipelineFolder, read_pipeline
 from mocgen.wan.lengths import check_size, fit_size, shot_lengths
+from mocgen.wan.parts import WanParts
 
 PACKAGES = ("diffusers", "transformers", "ftfy")
 STEPS, TOP_K = 50, 3
@@ -50,13 +45,9 @@ def load_pipeline(
             f"{resolved.folder} is a diffusers pipeline, which needs {', '.join(missing)}: "
             f"pip install {' '.join(PACKAGES)}"
         )
-    return WanModel(
-        read_pipeline(resolved.folder),
-        device=device,
-        dtype=dtype,
-        storage=storage,
-        revision=resolved.revision,
-    )
+    pipeline = read_pipeline(resolved.folder)
+    parts = WanParts(pipeline, device=device, dtype=dtype, storage=storage)
+    return WanModel(pipeline, parts, revision=resolved.revision)
 
 
 class WanModel:
@@ -71,17 +62,8 @@ class WanModel:
     past_in_sequence = True
     keeps_latents = False
 
-    def __init__(
-        self,
-        pipeline: PipelineFolder,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        storage: Storage,
-        revision: str,
-    ) -> None:
-        self.pipeline, self.revision = pipeline, revision
-        self._device, self._dtype, self._storage = device, dtype, storage
+    def __init__(self, pipeline: PipelineFolder, parts: WanParts, *, revision: str) -> None:
+        self.pipeline, self.revision, self._parts = pipeline, revision, parts
         family = pipeline.family
         self.defaults = Defaults(
             frames=family.frames, fps=family.fps, steps=STEPS, guidance=family.guidance, top_k=TOP_K
@@ -180,31 +162,22 @@ class WanModel:
             following = caption or following
             texts.append(f"{prompt} {following}".strip())
         texts.reverse()
-        found = embed_texts(
-            self.pipeline.folder,
-            [*texts, negative],
-            device=self._device,
-            dtype=self._dtype,
-            offload=self._storage.offload,
-        )
-        if self._device.type == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
+        found = self._parts.embed([*texts, negative])
         return Words(captions=tuple(found[text] for text in texts), negative=found[negative])
 
     def denoiser(self, canvas: Size) -> Denoiser:
         """The transformer, read when it is first asked for."""
         width, height = canvas
         return WanDenoiser(
-            self._dit,
-            self._make_scheduler,
+            self._parts.dit,
+            self._parts.make_scheduler,
             latent_size=(height // self.pipeline.spatial, width // self.pipeline.spatial),
             fps=self.pipeline.family.fps,
         )
 
     def decoder(self, past: Sequence[Tensor]) -> Decoder:
         """Goes on from the end of the past; the first latent frame of a scene is one picture."""
-        decoding = self._vae.decoding()
+        decoding = self._parts.vae.decoding()
         if past:
             tail = torch.cat([latents[0] for latents in past])[-WARM_UP:]
             for _ in decoding.push(tail.transpose(0, 1)):
@@ -219,7 +192,7 @@ class WanModel:
         """In pieces of the model's own length; the last frame of the clip is the last that is seen."""
         frames = list(read_frames(clip.path, fps=self.defaults.fps, size=size, last_seconds=seconds))
         frames = frames[(len(frames) - 1) % self.pipeline.temporal :]
-        encoding = self._vae.encoding()
+        encoding = self._parts.vae.encoding()
         latents = [x for frame in frames for x in encoding.push(torch.from_numpy(frame[None]))]
         longest = 1 + (self.defaults.frames - 1) // self.pipeline.temporal
         return list(torch.cat(latents, dim=1).transpose(0, 1)[None].cpu().split(longest, dim=1))
@@ -235,7 +208,7 @@ class WanModel:
         rows, columns = (side // self.pipeline.transformer.patch for side in latents.shape[2:])
         spans = make_grid(rows, columns, cut).spans
         pictures, begin, end = [], 0, 0
-        for number, frames in enumerate(self._vae.decoding().push(latents.transpose(0, 1)), start=1):
+        for number, frames in enumerate(self._parts.vae.decoding().push(latents.transpose(0, 1)), start=1):
             end += 1 if opens and number == 1 else self.pipeline.temporal
             if number % cut.frames and number < len(latents):
                 continue
@@ -246,29 +219,6 @@ class WanModel:
                 pictures.append(Picture(frames=(begin, end), thumbnail=tile))
             begin = end
         return pictures
-
-    @cached_property
-    def _dit(self) -> WanDiT:
-        with torch.device("meta"):
-            dit = WanDiT(self.pipeline.transformer)
-        folder = self.pipeline.folder / "transformer"
-        try:
-            rename = mocgen_weights.wan_renaming(folder)
-            weights = mocgen_weights.match_weights(dit, folder, dtype=self._dtype, rename=rename, fp32=FP32)
-            load_transformer(dit, weights, self._storage, self._device)
-        except mocgen_weights.WeightsError as error:
-            raise ModelError(str(error)) from None
-        return dit.eval()
-
-    @cached_property
-    def _vae(self) -> WanVAE:
-        return WanVAE.from_folder(self.pipeline.folder / "vae", device=self._device)
-
-    def _make_scheduler(self) -> Any:
-        import diffusers
-
-        kind = getattr(diffusers, self.pipeline.scheduler)
-        return kind.from_pretrained(self.pipeline.folder / "scheduler", local_files_only=True)
 
 
 def _cut(settings: Settings) -> ContextCut:

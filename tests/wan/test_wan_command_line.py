@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imsave
 
 from mocgen.video import VideoWriter, read_frames
 
@@ -73,6 +74,13 @@ def test_extend(run, clip: Path, model: str, way: tuple[str, ...]) -> None:
     long, short = frames_of("long.mp4"), frames_of(str(clip))
     assert np.abs(long[:5].astype(int) - short).mean() < 4
     assert long[5:].std() > 10
+
+
+def test_a_still_picture_goes_on(run) -> None:
+    y, x = np.mgrid[0:48, 0:80]
+    imsave("photo.png", np.stack((3 * x, 5 * y, x + y), axis=-1).astype(np.uint8))
+    made, _ = run("extend", "ti2v", "photo.png", "a blue star", "--seconds", "0.34", "-o", "long.mp4")
+    assert (made["fps"], made["frames"], made["width"], made["height"]) == (25, 1 + 8, 80, 48)
 
 
 def test_what_is_remembered_matters(run, clip: Path) -> None:

@@ -14,7 +14,7 @@ import typer
 from mocgen.cli.options import Debug, Quiet
 
 if TYPE_CHECKING:
-    from mocgen.training.run import Progress
+    from mocgen.training.progress import Progress
 
 EXAMPLES = """
 Examples:
@@ -46,12 +46,21 @@ Resume = Annotated[
 ]
 
 
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N", min=0, help="Save and pause after N minutes; --resume goes on.", show_default=False
+    ),
+]
+
+
 def train(
     config: Config,
     out: Out,
     data: Data = None,
     init: Init = None,
     resume: Resume = False,
+    minutes: Minutes = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -59,8 +68,12 @@ def train(
     with _show_training(quiet=quiet) as on_progress:
         from mocgen.training.run import train as run
 
-        model = run(config, out, source=data, init=init, resume=resume, on_progress=on_progress)
-    if os.environ.get("RANK", "0") == "0":  # torchrun starts the command several times
+        model = run(
+            config, out, source=data, init=init, resume=resume, minutes=minutes, on_progress=on_progress
+        )
+    if model is None:
+        typer.echo(f"mocgen: paused; --resume goes on with {out}", err=True)
+    elif os.environ.get("RANK", "0") == "0":  # torchrun starts the command several times
         typer.echo(str(model))
 
 

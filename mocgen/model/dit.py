@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,11 @@ class NoisyShot:
     latents: Tensor  # (B, T, C, h, w) at noise level t
     t: Tensor  # (B,) noise level: 0 is noise, 1 is clean
     wanted: tuple[int, ...] | None = None  # frames to predict (None: all); the others save time
+
+    def to(self, device: torch.device) -> NoisyShot:
+        """The shot on a device."""
+        caption, latents, t = (x.to(device) for x in (self.caption, self.latents, self.t))
+        return replace(self, caption=caption, latents=latents, t=t)
 
 
 class MoCDiT(nn.Module):

@@ -14,7 +14,7 @@ from mocgen.codec.embedded import Conv2d, EmbeddedCodec, to_unit_range
 
 from .config import CodecTraining
 from .optim import Optimizers
-from .state import averaged, load_state, save_state, step_generator
+from .state import Deadline, Paused, averaged, load_state, save_state, step_generator
 
 OnStep = Callable[[int, float], None]  # step, loss
 
@@ -61,11 +61,15 @@ def train_codec(
     state: Path,
     save_every: int,
     on_step: OnStep,
+    device: torch.device,
+    deadline: Deadline,
 ) -> EmbeddedCodec:
     """Train a codec, or with `decoder_only` its decoder for the latents as they are; averages its weights.
 
-    Goes on from `state` if that file exists, with the same result as an uninterrupted run.
+    Goes on from `state` if that file exists, with the same result as an uninterrupted run. The result is
+    on the CPU. Raises Paused at the deadline.
     """
+    codec.to(device)
     optimizers = codec_optimizers(codec, training)
     start = load_state(state, codec, optimizers) if state.exists() else 0
     codec.train(not decoder_only)
@@ -74,17 +78,21 @@ def train_codec(
         picks = torch.randint(len(frames.pixels), (training.batch,), generator=generator)
         target = to_unit_range(frames.pixels[picks]).contiguous(memory_format=torch.channels_last)
         mask = frames.objects[picks, None].float() / 255  # (N, 1, H, W)
-        with torch.autocast("cpu", torch.bfloat16):
+        sigma = training.latent_noise * torch.rand(len(picks), 1, 1, 1, generator=generator)
+        side = codec.config.latent_size
+        noise = sigma * torch.randn(len(picks), codec.config.channels, side, side, generator=generator)
+        target, mask, noise = (x.to(device, non_blocking=True) for x in (target, mask, noise))
+        with torch.autocast(device.type, torch.bfloat16):
             with torch.set_grad_enabled(not decoder_only):
                 latents = codec.encode(target)
-            sigma = training.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
-            noisy = latents + sigma * torch.randn(latents.shape, generator=generator)
-            output = codec.decode(noisy)
+            output = codec.decode(latents + noise)
         loss = codec_loss(output.float(), target, mask, training.object_weight)
         loss.backward()
         optimizers.step(step, steps)
         on_step(step + 1, loss.item())
-        if (step + 1) % save_every == 0 or step + 1 == steps:
+        if (step + 1) % save_every == 0 or step + 1 == steps or deadline.passed:
             save_state(state, codec, optimizers, step + 1)
+        if deadline.passed:
+            raise Paused
     codec.load_state_dict(averaged(codec, optimizers))
-    return codec.eval()
+    return codec.cpu().eval()

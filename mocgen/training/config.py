@@ -13,6 +13,7 @@ from typing import Any, Literal
 from mocgen.codec.embedded import CodecConfig
 from mocgen.errors import TrainingError
 from mocgen.model.config import DiTConfig
+from mocgen.settings import DeviceName
 
 from .optim import OptimConfig
 from .ranks import Parallel
@@ -109,6 +110,7 @@ class TrainConfig:
     sample_every: int = 500  # steps between sample sheets
     probe_every: int = 100  # steps between looks at the memory gap
     threads: int = 2
+    device: DeviceName = "auto"  # of a run in one process
     parallel: Parallel = "data"  # of several processes: each holds the whole model, or a part of it ("fsdp")
 
     def model_for(self, vocabulary: int) -> DiTConfig:

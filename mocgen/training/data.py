@@ -52,20 +52,29 @@ def render_codec_frames(data: DataConfig, *, size: int, seed: int, on_cast: OnCa
 
 @torch.inference_mode()
 def build_pool(
-    codec: EmbeddedCodec, data: DataConfig, *, seed: int, on_cast: OnCast, held_out: bool = False
+    codec: EmbeddedCodec,
+    data: DataConfig,
+    *,
+    seed: int,
+    on_cast: OnCast,
+    held_out: bool = False,
+    device: torch.device,
 ) -> ClipPool:
-    """Render shots and encode them."""
+    """Render shots and encode them on the device; the pool, and the codec then, are on the CPU."""
     latents, objects, shots = [], [], []
+    codec.to(device)
     size = codec.config.size
     casts = _render(data, data.looks, size, seed, held_out=held_out)
     for number, (spec, pixels) in enumerate(casts, start=1):
-        with torch.autocast("cpu", torch.bfloat16):
-            latents.append(codec.encode(to_unit_range(torch.from_numpy(pixels))).half())
+        frames = torch.from_numpy(pixels).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            latents.append(codec.encode(to_unit_range(frames)).half().cpu())
         masks = np.stack([object_mask(shot, frames=data.frames, size=size) for shot in spec.shots])
         cover = F.avg_pool2d(torch.from_numpy(masks), size // codec.config.latent_size)
         objects.append((255 * cover).round().to(torch.uint8))
         shots.append(spec.shots)
         on_cast(number, data.looks)
+    codec.cpu()
     return ClipPool(latents=torch.stack(latents), objects=torch.stack(objects), shots=tuple(shots))
 
 

@@ -21,7 +21,7 @@ from .looks import LookTeacher
 from .optim import Optimizers
 from .ranks import Ranks
 from .sharding import shard, whole
-from .state import averaged, load_state, save_state, step_generator
+from .state import Deadline, Paused, averaged, load_state, save_state, step_generator
 
 
 class Watcher(Protocol):
@@ -164,13 +164,15 @@ def train_dit(
     watcher: Watcher,
     stem: Stem | None = None,
     frozen_stem: bool = False,
+    deadline: Deadline,
 ) -> MoCDiT:
     """Train a DiT, new or from the weights of `start`, through all stages; returns it with averaged weights.
 
     A `stem` that has learned already is taken; `frozen_stem`: and left as it is. Of several processes the
     first saves the state.
 
-    Goes on from `state` if that file exists, with the same result as an uninterrupted run.
+    Goes on from `state` if that file exists, with the same result as an uninterrupted run. Raises Paused
+    at the deadline.
     """
     torch.manual_seed(seed)
     model = MoCDiT(config).train()
@@ -193,10 +195,12 @@ def train_dit(
         norm = optimizers.step(step, training.steps)
         probed = whole_model(pupil) if ranks.sharded and watcher.wants_probe(step + 1) else model
         watcher.step(step + 1, loss, norm, probed)
-        if (step + 1) % save_every == 0 or step + 1 == training.steps:
+        if (step + 1) % save_every == 0 or step + 1 == training.steps or deadline.passed:
             save_state(state, pupil, optimizers, step + 1, write=ranks.first)
         if watcher.wants_sample(step + 1):
             watcher.sample(step + 1, with_average(pupil, optimizers))
+        if deadline.passed:
+            raise Paused
     return with_average(pupil, optimizers)
 
 
@@ -208,7 +212,7 @@ def whole_model(pupil: Pupil) -> MoCDiT:
 
 
 def with_average(pupil: Pupil, optimizers: Optimizers) -> MoCDiT:
-    """A copy of the model with averaged weights, ready to sample."""
+    """A copy of the model with averaged weights, on the CPU, ready to sample."""
     copy = MoCDiT(pupil.dit.config)
     weights = averaged(pupil, optimizers)
     copy.load_state_dict(

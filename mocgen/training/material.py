@@ -30,8 +30,8 @@ SHOWN_BAD = 3  # bad clips that an error names
 class WorldMaterial:
     """The synthetic world. Its pool is kept in the run's folder."""
 
-    def __init__(self, config: TrainConfig, out: Path) -> None:
-        self.config, self.out = config, out
+    def __init__(self, config: TrainConfig, out: Path, device: torch.device) -> None:
+        self.config, self.out, self.device = config, out, device
 
     def vocabulary(self) -> Vocabulary:
         """The words of the world, as far as its variety goes."""
@@ -45,7 +45,9 @@ class WorldMaterial:
         """Scenes in latents."""
         path = self.out / "pool.safetensors"
         if not path.exists():
-            pool = build_pool(codec, self.config.data, seed=self.config.seed, on_cast=on_progress)
+            pool = build_pool(
+                codec, self.config.data, seed=self.config.seed, on_cast=on_progress, device=self.device
+            )
             save_pool(pool, path)
         return WorldSource(load_pool(path), self.config.training, self.config.data.world)
 
@@ -53,7 +55,9 @@ class WorldMaterial:
         """The probe of the memory gap, on looks and places that are held out of the pool."""
         data = dataclasses.replace(self.config.data, looks=PROBE_LOOKS, clips=2, workers=1, world=PLAIN)
         seed = self.config.seed
-        pool = build_pool(codec, data, seed=seed, on_cast=lambda done, total: None, held_out=True)
+        pool = build_pool(
+            codec, data, seed=seed, on_cast=lambda done, total: None, held_out=True, device=self.device
+        )
         return MemoryProbe(pool, vocabulary)
 
     def unknown_words(self, vocabulary: Vocabulary) -> list[str]:
@@ -115,6 +119,9 @@ class ClipMaterial:
         """Words of the captions that a vocabulary does not hold, in alphabetical order."""
         texts = [text for scene in self.scenes for text in _texts(scene)]
         return sorted({word for text in texts for word in vocabulary.read(text).unknown})
+
+
+Material = WorldMaterial | ClipMaterial
 
 
 def _texts(scene: ClipScene) -> list[str]:

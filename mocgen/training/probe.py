@@ -84,6 +84,8 @@ class MemoryProbe:
         shots.append(
             NoisyShot(index=len(shots), caption=captions[:, -1], latents=noisy, t=level, wanted=FRAMES)
         )
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted: Tensor = model(shots, routing=Routing(top_k=top_k))[-1].float()
+        device = next(model.parameters()).device
+        with torch.autocast(device.type, torch.bfloat16):
+            predicted: Tensor = model([shot.to(device) for shot in shots], routing=Routing(top_k=top_k))[-1]
+        predicted = predicted.float().cpu()
         return (predicted - latents[:, -1, list(FRAMES)]).square().mean().item()

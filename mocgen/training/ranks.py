@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from mocgen.errors import TrainingError
+from mocgen.plan import pick_device
+from mocgen.settings import DeviceName
 
 Parallel = Literal["data", "fsdp"]
 CPU = torch.device("cpu")
@@ -58,11 +60,12 @@ class Ranks:
 
 
 @contextmanager
-def join_ranks(parallel: Parallel = "data") -> Iterator[Ranks]:
+def join_ranks(parallel: Parallel = "data", device: DeviceName = "auto") -> Iterator[Ranks]:
     """The processes that torchrun started with this one; a process of its own if it did not.
 
-    With "fsdp" they share the model on as many GPUs, or on the CPU where there are none. Raises
-    TrainingError if there is one process only, or fewer GPUs than processes.
+    One process works on `device`. Several of "data" work on the CPU; with "fsdp" they share the model on
+    as many GPUs, or on the CPU where there are none. Raises TrainingError if fsdp has one process only,
+    or fewer GPUs than processes, and UsageError if there is no such device.
     """
     count, sharded = int(os.environ.get("WORLD_SIZE", "1")), parallel == "fsdp"
     if count == 1:
@@ -71,12 +74,12 @@ def join_ranks(parallel: Parallel = "data") -> Iterator[Ranks]:
                 'parallel = "fsdp" needs several processes: start them with '
                 "torchrun --nproc-per-node 2 -m mocgen train …"
             )
-        yield Ranks()
+        yield Ranks(device=pick_device(device))
         return
-    device = _device() if sharded else CPU
-    torch.distributed.init_process_group("gloo" if device == CPU else "nccl", timeout=PATIENCE)
+    own = _device() if sharded else CPU
+    torch.distributed.init_process_group("gloo" if own == CPU else "nccl", timeout=PATIENCE)
     try:
-        yield Ranks(number=torch.distributed.get_rank(), count=count, sharded=sharded, device=device)
+        yield Ranks(number=torch.distributed.get_rank(), count=count, sharded=sharded, device=own)
     finally:
         torch.distributed.destroy_process_group()
 

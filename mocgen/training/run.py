@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 from mocgen.bundle import Defaults, NativeModel, save_bundle
 from mocgen.codec.embedded import EmbeddedCodec
 from mocgen.errors import TrainingError
 from mocgen.model.attention import Routing
-from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT
-from mocgen.model.layers import Stem
 from mocgen.text.vocabulary import Vocabulary
 
 from .batches import Batches
-from .codec import train_codec
 from .config import TrainConfig, parse_config, read_config_text
 from .curve import LossTable, plot_loss
-from .data import OnCast
 from .dit import stage_at, train_dit
 from .init import load_start
-from .material import WORLD, ClipMaterial, WorldMaterial
+from .material import WORLD, ClipMaterial, Material, WorldMaterial
+from .parts import Parts
+from .progress import OnProgress, Progress, counter
 from .ranks import Ranks, join_ranks
 from .samples import sample_sheet, save_picture
-from .sources import Source, WorldSource
-from .stem import train_stem
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What a run is doing: `done` of `total` units of `part`, the latest loss, a note for the user."""
-
-    part: str
-    done: int
-    total: int
-    loss: float | None = None
-    note: str = ""
-
-
-Material = WorldMaterial | ClipMaterial
-OnProgress = Callable[[Progress], None]
+from .state import Deadline, Paused
 
 
 def train(
@@ -57,42 +34,54 @@ def train(
     source: str | None = None,
     init: str | None = None,
     resume: bool = False,
+    minutes: float | None = None,
     on_progress: OnProgress = lambda p: None,
-) -> Path:
+) -> Path | None:
     """Carry out the run that a TOML file describes in the folder `out`; returns the checkpoint's folder.
 
-    `source` and `init` are keys of the configuration that may be given here instead.
+    `source` and `init` are keys of the configuration that may be given here instead. After so many
+    `minutes` the run saves its state and pauses: None is returned, and `resume` goes on.
 
     Raises TrainingError if the configuration is bad, or `out` holds another run or one that is not to
-    be resumed.
+    be resumed, or several processes are to pause.
     """
+    deadline = Deadline(minutes)
     text = read_config_text(config_file, source=source, init=init)
     config = parse_config(text, config_file)
     torch.set_num_threads(config.threads)
-    with join_ranks(config.parallel) as ranks:
+    with join_ranks(config.parallel, config.device) as ranks:
+        if minutes is not None and ranks.count > 1:
+            raise TrainingError("a run of several processes cannot be given a number of minutes")
         if ranks.first:
             _prepare(text, config_file, out, resume)
         ranks.wait()
-        model = _train(config, out, ranks, on_progress if ranks.first else lambda progress: None)
+        heard = on_progress if ranks.first else lambda progress: None
+        try:
+            model = _train(config, out, ranks, deadline, heard)
+        except Paused:
+            return None
         if ranks.first:
             save_bundle(model, out / "model", training=text)
         ranks.wait()
     return out / "model"
 
 
-def _train(config: TrainConfig, out: Path, ranks: Ranks, on_progress: OnProgress) -> NativeModel:
+def _train(
+    config: TrainConfig, out: Path, ranks: Ranks, deadline: Deadline, on_progress: OnProgress
+) -> NativeModel:
     """Every part of a run; the first process makes what is made once, the others read its files."""
     start = load_start(config)
-    material = _material(config, start, out, on_progress)
+    parts = Parts(config=config, out=out, device=ranks.device, deadline=deadline, on_progress=on_progress)
+    material = _material(config, start, out, ranks.device, on_progress)
     if not ranks.first:
         ranks.wait()
-    codec = start.codec if start else _codec(config, material, out, on_progress)
-    source = material.source(codec, _counter("shots", on_progress))
+    codec = start.codec if start else parts.codec(material)
+    source = material.source(codec, counter("shots", on_progress))
     if ranks.first:
         ranks.wait()
     vocabulary = start.vocabulary if start else material.vocabulary()
     model_config = start.dit.config if start else config.model_for(len(vocabulary))
-    stem = _stem(model_config, config, source, out, on_progress)
+    stem = parts.stem(model_config, source)
     watcher = _Bystander(config)
     if ranks.first:
         watcher = _Watcher(config, material, codec, vocabulary, out, on_progress)
@@ -109,10 +98,10 @@ def _train(config: TrainConfig, out: Path, ranks: Ranks, on_progress: OnProgress
         watcher=watcher,
         stem=stem,
         frozen_stem=config.stem_training.frozen,
+        deadline=deadline,
     )
-    decoder_steps = config.codec_training.decoder_steps
-    if decoder_steps and ranks.first:
-        codec = _codec_part(codec, "decoder", decoder_steps, config, material, out, on_progress)
+    if ranks.first:
+        codec = parts.decoder(codec, material)
     defaults = Defaults(frames=config.data.frames, top_k=config.training.stages[-1].top_k)
     return NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
 
@@ -135,7 +124,9 @@ def _prepare(text: str, config_file: Path, out: Path, resume: bool) -> None:
         raise TrainingError(f"cannot write to {out}: {error.strerror}") from None
 
 
-def _material(config: TrainConfig, start: NativeModel | None, out: Path, on_progress: OnProgress) -> Material:
+def _material(
+    config: TrainConfig, start: NativeModel | None, out: Path, device: torch.device, on_progress: OnProgress
+) -> Material:
     """What the run learns from; bad clips and words that the model does not know are told as notes."""
 
     def note(text: str) -> None:
@@ -143,7 +134,7 @@ def _material(config: TrainConfig, start: NativeModel | None, out: Path, on_prog
 
     material: Material
     if config.source == WORLD:
-        material = WorldMaterial(config, out)
+        material = WorldMaterial(config, out, device)
     else:
         size = start.codec.config.size if start else config.codec.size
         material = ClipMaterial(config, size, note)
@@ -151,91 +142,6 @@ def _material(config: TrainConfig, start: NativeModel | None, out: Path, on_prog
     if unknown:
         note(f"words that the model {config.init!r} does not know and cannot learn: {', '.join(unknown)}")
     return material
-
-
-def _codec(config: TrainConfig, material: Material, out: Path, on_progress: OnProgress) -> EmbeddedCodec:
-    """The codec, trained as far as the DiT needs it."""
-    torch.manual_seed(config.seed)
-    return _codec_part(
-        EmbeddedCodec(config.codec), "codec", config.codec_training.steps, config, material, out, on_progress
-    )
-
-
-def _codec_part(
-    codec: EmbeddedCodec,
-    part: Literal["codec", "decoder"],
-    steps: int,
-    config: TrainConfig,
-    material: Material,
-    out: Path,
-    on_progress: OnProgress,
-) -> EmbeddedCodec:
-    """Train the codec, or its decoder alone; what was trained before is read from its file."""
-    path = out / f"{part}.safetensors"
-    if path.exists():
-        codec.load_state_dict(load_file(path))
-        return codec.eval()
-    frames = material.codec_frames(codec.config.size, _counter("frames", on_progress))
-    table = LossTable(out / f"{part}-loss.csv")
-
-    def on_step(step: int, loss: float) -> None:
-        table.add(step, loss, 0.0)
-        on_progress(Progress(part=part, done=step, total=steps, loss=loss))
-
-    codec = train_codec(
-        codec,
-        config.codec_training,
-        frames,
-        steps=steps,
-        decoder_only=part == "decoder",
-        seed=config.seed,
-        state=out / f"{part}-state.safetensors",
-        save_every=config.save_every,
-        on_step=on_step,
-    )
-    _save_part(codec, path)
-    return codec
-
-
-def _stem(
-    model: DiTConfig, config: TrainConfig, source: Source, out: Path, on_progress: OnProgress
-) -> Stem | None:
-    """A stem that has learned to tell looks, from its file if it is there; None if none is asked for."""
-    steps = config.stem_training.steps
-    if model.stem_width is None and (steps or config.stem_training.frozen):
-        raise TrainingError("stem_training needs a model with a stem: set model.stem_width")
-    if model.stem_width is None or not steps:
-        return None
-    if not isinstance(source, WorldSource):
-        raise TrainingError(f"stem_training needs looks that are known: source = {WORLD!r}")
-    path, table = out / "stem.safetensors", LossTable(out / "stem-loss.csv")
-    if path.exists():
-        stem = Stem(model.latent_channels, model.stem_width, model.stem_blocks)
-        stem.load_state_dict(load_file(path))
-        return stem
-
-    def on_step(step: int, loss: float) -> None:
-        table.add(step, loss, 0.0)
-        on_progress(Progress(part="stem", done=step, total=steps, loss=loss))
-
-    stem = train_stem(
-        model,
-        config.stem_training,
-        source.pool,
-        seed=config.seed,
-        state=out / "stem-state.safetensors",
-        save_every=config.save_every,
-        on_step=on_step,
-    )
-    _save_part(stem, path)
-    return stem
-
-
-def _save_part(module: nn.Module, path: Path) -> None:
-    """Write weights; the file appears only when it is whole."""
-    partial = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, partial)
-    partial.replace(path)
 
 
 class _Bystander:
@@ -296,7 +202,3 @@ class _Watcher(_Bystander):
         save_picture(sheet, self.out / "samples" / f"step-{step:06d}.png")
         starts = list(accumulate(stage.steps for stage in training.stages))[:-1]
         plot_loss(self._table.path, self.out / "loss.png", starts)
-
-
-def _counter(part: str, on_progress: OnProgress) -> OnCast:
-    return lambda done, total: on_progress(Progress(part=part, done=done, total=total))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -12,6 +13,21 @@ from torch import Tensor, nn
 
 from .optim import Optimizers
 from .sharding import split_like, whole
+
+
+class Paused(Exception):
+    """A run has come to the end of its time; what it did so far is saved."""
+
+
+class Deadline:
+    """When a run is to pause: so many minutes from now, or never."""
+
+    def __init__(self, minutes: float | None = None) -> None:
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+
+    @property
+    def passed(self) -> bool:
+        return self._end is not None and time.monotonic() >= self._end
 
 
 def save_state(

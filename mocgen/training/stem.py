@@ -22,7 +22,7 @@ from .config import StemTraining
 from .data import ClipPool
 from .looks import CLASSES, COVERED, look_entropy, look_labels
 from .optim import Optimizers
-from .state import averaged, load_state, save_state, step_generator
+from .state import Deadline, Paused, averaged, load_state, save_state, step_generator
 
 CLEAN_SHARE = 0.5  # of the frames are without noise
 NOISIEST = 0.3  # noise level of the others, at least
@@ -47,6 +47,12 @@ class LookFrames:
     latents: Tensor  # (N, C, h, w) at noise levels t
     objects: Tensor  # (N, h, w) how much of each latent the object covers
     looks: Tensor  # (N, 4) classes
+
+    def to(self, device: torch.device) -> LookFrames:
+        """The frames on a device."""
+        return LookFrames(
+            latents=self.latents.to(device), objects=self.objects.to(device), looks=self.looks.to(device)
+        )
 
 
 def stem_loss(pupil: StemPupil, frames: LookFrames) -> Tensor:
@@ -81,22 +87,28 @@ def train_stem(
     state: Path,
     save_every: int,
     on_step: OnStep,
+    device: torch.device,
+    deadline: Deadline,
 ) -> Stem:
-    """A trained stem, with averaged weights.
+    """A trained stem, with averaged weights, on the CPU.
 
-    Goes on from `state` if that file exists, with the same result as an uninterrupted run.
+    Goes on from `state` if that file exists, with the same result as an uninterrupted run. Raises Paused
+    at the deadline.
     """
     torch.manual_seed(seed)
-    pupil = StemPupil(config)
+    pupil = StemPupil(config).to(device)
     optimizers = Optimizers(pupil, (), training.optim)
     labels = torch.tensor([look_labels(shots[0].look) for shots in pool.shots])
     done = load_state(state, pupil, optimizers) if state.exists() else 0
     for step in range(done, training.steps):
-        loss = stem_loss(pupil, draw_frames(pool, labels, training.batch, step_generator(seed, step)))
+        frames = draw_frames(pool, labels, training.batch, step_generator(seed, step))
+        loss = stem_loss(pupil, frames.to(device))
         loss.backward()
         optimizers.step(step, training.steps)
         on_step(step + 1, loss.item())
-        if (step + 1) % save_every == 0 or step + 1 == training.steps:
+        if (step + 1) % save_every == 0 or step + 1 == training.steps or deadline.passed:
             save_state(state, pupil, optimizers, step + 1)
+        if deadline.passed:
+            raise Paused
     pupil.load_state_dict(averaged(pupil, optimizers))
-    return pupil.stem.eval()
+    return pupil.stem.cpu().eval()

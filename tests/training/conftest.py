@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mocgen.training.run import Progress, train
+from mocgen.training.progress import Progress
+from mocgen.training.run import train
 
 RECIPE = """
 seed = 3

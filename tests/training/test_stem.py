@@ -14,6 +14,7 @@ from mocgen.training.config import StemTraining
 from mocgen.training.data import load_pool
 from mocgen.training.optim import OptimConfig
 from mocgen.training.run import train
+from mocgen.training.state import Deadline
 from mocgen.training.stem import draw_frames, train_stem
 
 pytestmark = pytest.mark.usefixtures("_own_threads")
@@ -27,7 +28,7 @@ def test_looks_of_a_small_pool_are_learned(finished, tmp_path: Path) -> None:
     config = DiTConfig(stem_width=16, stem_blocks=1)
     stem = train_stem(
         config, training, pool, seed=0, state=tmp_path / "state.safetensors", save_every=100,
-        on_step=lambda step, loss: losses.append(loss),
+        on_step=lambda step, loss: losses.append(loss), device=torch.device("cpu"), deadline=Deadline(),
     )  # fmt: skip
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     with torch.inference_mode():

@@ -20,7 +20,8 @@ from mocgen.errors import TrainingError
 from mocgen.pipeline import generate
 from mocgen.settings import Settings
 from mocgen.storyboard import scene_from_prompts
-from mocgen.training.run import Progress, train
+from mocgen.training.progress import Progress
+from mocgen.training.run import train
 
 pytestmark = pytest.mark.usefixtures("_own_threads")
 
@@ -88,6 +89,18 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(
     assert steps_of(run / "loss.csv") == [1, 2, 3, 4, 5]
     assert steps_of(run / "codec-loss.csv") == [1, 2, 3]
     assert steps_of(run / "stem-loss.csv") == [1, 2, 3]
+
+
+def test_a_run_that_pauses_after_every_step_ends_with_the_same_weights(
+    finished, recipe: Path, tmp_path: Path
+) -> None:
+    whole = load_file(finished.folder / "model" / "model.safetensors")
+    pauses = 0
+    while (made := train(recipe, tmp_path / "run", resume=True, minutes=0)) is None:
+        pauses += 1
+    assert pauses == 3 + 3 + 5 + 3
+    slices = load_file(made / "model.safetensors")
+    assert all(slices[name].equal(value) for name, value in whole.items())
 
 
 def test_a_frozen_stem_is_what_it_was_before_the_model_learned(finished) -> None:

@@ -21,6 +21,7 @@ from mocgen.native import NativeModel
 from mocgen.plan import hold, make_plan, pick_device, pick_dtype, shot_ends
 from mocgen.settings import ModelFetching, ModelLoading, Notice, OnEvent, Result, Settings, Writing
 from mocgen.storyboard import Scene
+from mocgen.text.concepts import load_word_table
 from mocgen.video import VideoInfo, VideoWriter, resample_frames
 from mocgen.video_model import VideoModel
 
@@ -46,7 +47,7 @@ def load_model(settings: Settings, on_event: OnEvent = ignore) -> VideoModel:
     if entry and entry.licence != "Apache-2.0":
         on_event(Notice(message=f"{entry.name} has a licence of its own ({entry.licence}): {entry.page}"))
     on_event(ModelLoading(model=settings.model))
-    return load_bundle(
+    model = load_bundle(
         settings.model,
         device=device,
         dtype=pick_dtype(settings.dtype, device),
@@ -54,12 +55,19 @@ def load_model(settings: Settings, on_event: OnEvent = ignore) -> VideoModel:
         offline=settings.offline,
         on_fetching=lambda f: on_event(ModelFetching(file=f.file, done=f.done, total=f.total)),
     )
+    return _opened(model) if isinstance(model, NativeModel) else model
 
 
 def load_native_model(settings: Settings) -> NativeModel:
     """Like `load_model`, for work that only a native model can do; raises ModelError for another."""
     device = pick_device(settings.device)
-    return load_native(settings.model, device=device, dtype=pick_dtype(settings.dtype, device))
+    return _opened(load_native(settings.model, device=device, dtype=pick_dtype(settings.dtype, device)))
+
+
+def _opened(model: NativeModel) -> NativeModel:
+    """The same model, which reads other words as the nearest ones that it knows."""
+    table = load_word_table(mocgen_weights.word_table_file())
+    return dataclasses.replace(model, vocabulary=model.vocabulary.opened(table))
 
 
 def carry_out(
@@ -87,7 +95,9 @@ def carry_out(
         clip_size=(clip.width, clip.height) if clip else None,
         clip_fps=clip.fps if clip else None,
     )
-    unknown = _report_unknown(model, scene, settings, on_event) if isinstance(model, NativeModel) else ()
+    words: tuple[tuple[str, ...], dict[str, str]] = ((), {})
+    if isinstance(model, NativeModel):
+        words = _report_words(model, scene, settings, on_event)
     for note in model.notes(settings, alone=len(scene.shots) == 1 and clip is None):
         on_event(Notice(message=note))
     history = read_history(clip, model, seconds=context_seconds, size=plan.canvas) if clip else History()
@@ -125,7 +135,8 @@ def carry_out(
         density=film.meter.density,
         elapsed_seconds=time.monotonic() - start,
         shots=len(scene.shots),
-        unknown_words=unknown,
+        unknown_words=words[0],
+        read_words=words[1],
         can_be_extended=model.extends,
     )
     return Run(result=result, film=film, shots=shots)
@@ -174,20 +185,26 @@ def _write_shots(film: Film, writer: VideoWriter) -> list[PastShot]:
     return past
 
 
-def _report_unknown(
+def _report_words(
     model: NativeModel, scene: Scene, settings: Settings, on_event: OnEvent
-) -> tuple[str, ...]:
-    """Tell which words of the prompts the model does not know, and return them."""
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Tell which words of the prompts were not understood, and which were read as others; return both."""
     texts = [scene.prompt, *(shot.caption for shot in scene.shots), settings.negative]
-    unknown = tuple(dict.fromkeys(word for text in texts for word in model.vocabulary.read(text).unknown))
+    captions = [model.vocabulary.read(text) for text in texts]
+    unknown = tuple(dict.fromkeys(word for caption in captions for word in caption.unknown))
+    read_as = {text: concept for caption in captions for text, concept in caption.read_as}
+    said = []
+    if read_as:
+        said.append("read " + ", ".join(f"{text!r} as {concept!r}" for text, concept in read_as.items()))
     if unknown:
-        words = ", ".join(repr(word) for word in unknown)
-        on_event(Notice(message=f"the model does not know {words}: left out"))
+        said.append("not understood: " + ", ".join(repr(word) for word in unknown))
+    if said:
+        on_event(Notice(message="; ".join(said)))
     limit = model.dit.config.caption_limit
-    for text in texts:
-        if len(model.vocabulary.read(text).ids) > limit:
+    for text, caption in zip(texts, captions, strict=True):
+        if len(caption.ids) > limit:
             on_event(Notice(message=f"'{text[:30]}…' is long: the model reads its first {limit} known words"))
-    return unknown
+    return unknown, read_as
 
 
 def _record(

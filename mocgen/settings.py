@@ -179,5 +179,6 @@ class Result:
     density: float  # attended (query, key) pairs / all pairs of the scene
     elapsed_seconds: float
     shots: int
-    unknown_words: tuple[str, ...] = field(default=())
+    unknown_words: tuple[str, ...] = field(default=())  # of the prompts, not understood
+    read_words: dict[str, str] = field(default_factory=dict)  # and what others were read as: "crimson": "red"
     can_be_extended: bool = True  # by the same model

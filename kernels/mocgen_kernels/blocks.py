@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,51 +20,58 @@ from torch import Tensor
 from mocgen_kernels.selection import Selection
 
 Item = TypeVar("Item")
-_VISITORS_PER_CALL = 1024  # fewer do not outweigh the cost of a call
+_VISITORS = 384  # of a context in a chunk: fewer do not outweigh reading its keys and values
 _WORTH_THREADS = 1 << 20  # numbers to work on
-_ROWS_PER_CHUNK = 8192  # more leave the caches and their translation buffers
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeadBlock:
-    """Heads begin … end − 1 of one batch item, their queries in chunks of `step`."""
+@dataclass(frozen=True)
+class Head:
+    """One head of one batch item."""
 
     batch: int
-    begin: int
-    end: int
-    step: int
-
-    @property
-    def heads(self) -> int:
-        """Number of heads, h."""
-        return self.end - self.begin
+    head: int
 
     def of(self, x: Tensor) -> Tensor:
-        """The block's part of (B, L, H, …), a view: (1, h, L, …)."""
-        return x[self.batch : self.batch + 1, :, self.begin : self.end].transpose(1, 2)
+        """The head's part of (B, L, H, …), a view: (1, 1, L, …)."""
+        return x[self.batch : self.batch + 1, :, self.head : self.head + 1].transpose(1, 2)
 
-    def chunks(self, length: int) -> list[slice]:
-        """Chunks of `length` queries."""
-        return [slice(start, min(start + self.step, length)) for start in range(0, length, self.step)]
+    def words(self, selection: Selection) -> Tensor:
+        """Bits of the routed contexts: (Lq, W)."""
+        assert selection.words is not None
+        return selection.words[self.batch, self.head]
 
 
-def head_blocks(selection: Selection) -> list[HeadBlock]:
-    """Chunks and blocks so large that a context has enough visitors, but a block for every thread."""
-    share = max(selection.budget, 1.0) / selection.layout.count  # of the queries that visit a context
-    enough = round(_VISITORS_PER_CALL / share)  # rows
-    pairs = selection.batch * selection.heads
-    wanted = max(1, round(enough / selection.query_length))
-    size = min(wanted, selection.heads, -(-pairs // torch.get_num_threads()))
-    return [
-        HeadBlock(
-            batch=batch,
-            begin=begin,
-            end=min(begin + size, selection.heads),
-            step=max(enough, _ROWS_PER_CHUNK),
-        )
-        for batch in range(selection.batch)
-        for begin in range(0, selection.heads, size)
-    ]
+def heads(selection: Selection) -> list[Head]:
+    """All heads of all batch items."""
+    return [Head(batch, head) for batch in range(selection.batch) for head in range(selection.heads)]
+
+
+def chunks(selection: Selection) -> list[slice]:
+    """Queries in chunks, few enough for the caches but so many that a context has enough visitors."""
+    step = max(1, round(_VISITORS * selection.layout.count / max(selection.budget, 1.0)))
+    length = selection.query_length
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+class Scratch(threading.local):
+    """Tensors that a thread uses for chunk after chunk: new pages of memory cost more than their use."""
+
+    def __init__(self) -> None:
+        self._kept = dict[str, Tensor]()
+
+    def take(
+        self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """A tensor of arbitrary numbers, valid until the thread takes the next one of this name."""
+        kept, size = self._kept.get(name), math.prod(shape)
+        if kept is None or kept.dtype is not dtype or len(kept) < size:
+            self._kept[name] = kept = torch.empty(size, dtype=dtype, device=device)
+        return kept[:size].view(shape)
+
+
+def worth_threads(numbers: float) -> int:
+    """How many threads pay for work on so many numbers."""
+    return torch.get_num_threads() if numbers >= _WORTH_THREADS else 1
 
 
 def for_each(items: Sequence[Item], work: Callable[[Item], None], *, numbers: float = math.inf) -> None:
@@ -79,19 +87,16 @@ def for_each(items: Sequence[Item], work: Callable[[Item], None], *, numbers: fl
             work(item)
 
     threads = torch.get_num_threads()
-    workers = min(threads, len(items))
-    if workers <= 1:
+    workers = min(worth_threads(numbers), len(items))
+    try:
+        if workers > 1:
+            for _ in _pool(workers, max(1, threads // workers), os.getpid()).map(run, items):
+                pass
+            return
+        if worth_threads(numbers) == 1:
+            torch.set_num_threads(1)
         for item in items:
             run(item)
-        return
-    try:
-        if numbers < _WORTH_THREADS:
-            torch.set_num_threads(1)
-            for item in items:
-                run(item)
-            return
-        for _ in _pool(workers, max(1, threads // workers), os.getpid()).map(run, items):
-            pass
     finally:
         torch.set_num_threads(threads)  # torch hands the latest setting to threads that start later
 

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from mocgen_kernels.autograd import differentiable
-from mocgen_kernels.blocks import HeadBlock, for_each, head_blocks
+from mocgen_kernels.blocks import Head, Scratch, chunks, for_each, heads
 from mocgen_kernels.compensation import summaries
 from mocgen_kernels.grouped import context_spans, grouped_attention
+from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.selection import Selection
-from mocgen_kernels.visits import Visit, visits
+from mocgen_kernels.visits import Visits
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -50,13 +51,15 @@ def attend(
     out = torch.empty(q.shape, dtype=q.dtype)
     lse = torch.empty(q.shape[:3], dtype=_precise(q))
 
-    def work(block: HeadBlock) -> None:
-        keys = _Keys.of(block, k, v, k_means, v_means)
-        for chunk in block.chunks(q.shape[1]):
-            part = _attend(block, chunk, block.of(q)[:, :, chunk].contiguous(), keys, selection)
-            block.of(out)[:, :, chunk], block.of(lse)[:, :, chunk] = part
+    scratch = Scratch()
 
-    for_each(head_blocks(selection), work)
+    def work(head: Head) -> None:
+        keys = _Keys.of(head, k, v, k_means, v_means).contiguous()
+        for chunk in chunks(selection):
+            part = _attend(head, chunk, head.of(q)[:, :, chunk].contiguous(), keys, selection, scratch)
+            head.of(out)[:, :, chunk], head.of(lse)[:, :, chunk] = part
+
+    for_each(heads(selection), work)
     return out, lse
 
 
@@ -75,106 +78,136 @@ def gradients(
     dq = torch.empty(q.shape, dtype=q.dtype)
     sums = [None if x is None else torch.zeros(x.shape, dtype=_precise(x)) for x in (k, v, k_means, v_means)]
 
-    def work(block: HeadBlock) -> None:
-        keys, slopes = _Keys.of(block, k, v, k_means, v_means), _Keys.of(block, *sums)
-        for chunk in block.chunks(q.shape[1]):
-            rows = _Rows(*(block.of(x)[:, :, chunk].contiguous() for x in (grad, q, out, lse)))
-            block.of(dq)[:, :, chunk] = _add_gradients(block, chunk, rows, keys, slopes, selection)
+    scratch = Scratch()
 
-    for_each(head_blocks(selection), work)
+    def work(head: Head) -> None:
+        keys, slopes = _Keys.of(head, k, v, k_means, v_means).contiguous(), _Keys.of(head, *sums)
+        for chunk in chunks(selection):
+            rows = _Rows(*(head.of(x)[:, :, chunk].contiguous() for x in (grad, q, out, lse)))
+            head.of(dq)[:, :, chunk] = _add_gradients(head, chunk, rows, keys, slopes, selection, scratch)
+
+    for_each(heads(selection), work)
     return dq, *(None if x is None else x.to(q.dtype) for x in sums)
 
 
 @dataclass(frozen=True)
 class _Keys:
-    """Keys and values of a block, or their gradients: of tokens and, with compensation, of whole contexts."""
+    """Keys and values of a head, or their gradients: of tokens and, with compensation, of whole contexts."""
 
-    k: Tensor  # (1, h, L, D)
-    v: Tensor  # (1, h, L, D)
-    k_means: Tensor | None  # (1, h, C, D)
-    v_means: Tensor | None  # (1, h, C, D)
+    k: Tensor  # (1, 1, L, D)
+    v: Tensor  # (1, 1, L, D)
+    k_means: Tensor | None  # (1, 1, C, D)
+    v_means: Tensor | None  # (1, 1, C, D)
 
     @classmethod
-    def of(cls, block: HeadBlock, *tensors: Tensor | None) -> _Keys:
-        """The block's part of (B, L, H, D) or (B, C, H, D); a view if D lies together in memory."""
-        parts = (None if x is None else block.of(x) for x in tensors)
-        rows = (x if x is None or x.stride(-1) == 1 else x.contiguous() for x in parts)
-        return cls(*rows)  # type: ignore[arg-type]
+    def of(cls, head: Head, *tensors: Tensor | None) -> _Keys:
+        """The head's part of (B, L, H, D) or (B, C, H, D), views."""
+        return cls(*(None if x is None else head.of(x) for x in tensors))  # type: ignore[arg-type]
+
+    def contiguous(self) -> _Keys:
+        """The same with rows next to each other in memory."""
+        every = (self.k, self.v, self.k_means, self.v_means)
+        return _Keys(*(None if x is None else x.contiguous() for x in every))  # type: ignore[arg-type]
+
+    def contexts(self, layout: ContextLayout) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of every context, views: (1, 1, n, D) each."""
+        k, v = (x.split(layout.lengths, dim=2) for x in (self.k, self.v))
+        return list(zip(k, v, strict=True))
 
 
 @dataclass(frozen=True)
 class _Rows:
     """What the backward pass needs of some queries; of whole rows."""
 
-    grad: Tensor  # (1, h, m, D)
-    q: Tensor  # (1, h, m, D)
-    out: Tensor  # (1, h, m, D)
-    lse: Tensor  # (1, h, m)
+    grad: Tensor  # (1, 1, m, D)
+    q: Tensor  # (1, 1, m, D)
+    out: Tensor  # (1, 1, m, D)
+    lse: Tensor  # (1, 1, m)
 
     def span(self, span: slice) -> _Rows:
         return _Rows(*(x[:, :, span] for x in (self.grad, self.q, self.out, self.lse)))
 
-    def visitors(self, visit: Visit) -> _Rows:
-        return _Rows(*(visit.gather(x.flatten(0, 2)) for x in (self.grad, self.q, self.out, self.lse)))
+    def at(self, rows: Tensor) -> _Rows:
+        return _Rows(*(x.index_select(2, rows) for x in (self.grad, self.q, self.out, self.lse)))
 
     def gradients(self, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """What keys and values (1, h, n, D) contribute to dq, and their own dk and dv."""
+        """What keys and values (1, 1, n, D) contribute to dq, and their own dk and dv."""
         return _backward(self.grad, self.q, k, v, self.out, self.lse, 0.0, False, attn_mask=bias)
 
 
 def _attend(
-    block: HeadBlock, chunk: slice, q: Tensor, keys: _Keys, selection: Selection
+    head: Head, chunk: slice, q: Tensor, keys: _Keys, selection: Selection, scratch: Scratch
 ) -> tuple[Tensor, Tensor]:
-    """Output (1, h, Q, D) and log-sum-exp (1, h, Q) of a chunk of queries (1, h, Q, D)."""
-    out = torch.empty(q.shape, dtype=_precise(q))
-    lse = torch.empty(q.shape[:3], dtype=_precise(q))
+    """Output (1, 1, Q, D) and log-sum-exp (1, 1, Q) of a chunk of queries (1, 1, Q, D)."""
+    length, dim = q.shape[2:]
+    visits = Visits.of(head.words(selection)[chunk], selection.layout.count)
+    table = scratch.take("table", (1, 1, len(visits.order), dim), _precise(q))
+    base, *parts = table.split([length, *visits.counts], dim=2)
+    lses = [_anchored(head, chunk, q, keys, selection, base)]
+    contexts = zip(visits.rows.split(visits.counts), keys.contexts(selection.layout), parts, strict=True)
+    for some, (k, v), part in contexts:
+        if len(some):
+            out, lse = _forward(q.index_select(2, some), k, v)[:2]
+            part.copy_(out)
+            lses.append(lse)
+    weights, lse = visits.softmax(torch.cat(lses, dim=2).view(-1).to(table.dtype))
+    return visits.sums(table.view(-1, dim), weights).view(q.shape), lse.view(q.shape[:3])
+
+
+def _anchored(head: Head, chunk: slice, q: Tensor, keys: _Keys, selection: Selection, out: Tensor) -> Tensor:
+    """Attention to the anchors, and to the means of skipped contexts, into `out`; the log-sum-exp."""
+    lse = torch.empty(q.shape[:3], dtype=out.dtype)
     for span, anchors in _anchors(chunk, selection):
-        out[:, :, span], lse[:, :, span] = _forward(
-            q[:, :, span], *(gather_spans(x, anchors) for x in (keys.k, keys.v))
-        )[:2]
+        k, v = (gather_spans(x, anchors) for x in (keys.k, keys.v))
+        out[:, :, span], lse[:, :, span] = _forward(q[:, :, span], k, v)[:2]
     if keys.k_means is not None:
-        for some in summaries(block, chunk, selection, q.dtype):
+        for some in summaries(head, chunk, selection, q.dtype):
             span = some.span
             part, part_lse = _forward(q[:, :, span], keys.k_means, keys.v_means, attn_mask=some.bias)[:2]
             part_lse.masked_fill_(some.nothing, -torch.inf)
             out[:, :, span], lse[:, :, span] = _merged(out[:, :, span], lse[:, :, span], part, part_lse)
-    rows_q, rows_out, rows_lse = q.flatten(0, 2), out.flatten(0, 2), lse.flatten()
-    for visit in visits(block, chunk, selection):
-        k, v = (visit.of(x).contiguous() for x in (keys.k, keys.v))
-        part, part_lse = _forward(visit.gather(rows_q), k, v)[:2]
-        old_out, old_lse = (x.index_select(0, visit.rows) for x in (rows_out, rows_lse))
-        new_out, new_lse = _merged(old_out, old_lse, visit.flat(part), visit.flat(part_lse))
-        rows_out.index_copy_(0, visit.rows, new_out)
-        rows_lse.index_copy_(0, visit.rows, new_lse)
-    return out, lse
+    return lse
 
 
 def _add_gradients(
-    block: HeadBlock, chunk: slice, rows: _Rows, keys: _Keys, slopes: _Keys, selection: Selection
+    head: Head,
+    chunk: slice,
+    rows: _Rows,
+    keys: _Keys,
+    slopes: _Keys,
+    selection: Selection,
+    scratch: Scratch,
 ) -> Tensor:
-    """dq (1, h, Q, D) of a chunk of queries; what they contribute to other gradients goes into `slopes`."""
-    dq = torch.empty(rows.q.shape, dtype=_precise(rows.q))
+    """dq (1, 1, Q, D) of a chunk of queries; what they contribute to other gradients goes into `slopes`."""
+    length, dim = rows.q.shape[2:]
+    visits = Visits.of(head.words(selection)[chunk], selection.layout.count)
+    table = scratch.take("table", (1, 1, len(visits.order), dim), _precise(rows.q))
+    base, *parts = table.split([length, *visits.counts], dim=2)
     for span, anchors in _anchors(chunk, selection):
-        parts = rows.span(span).gradients(*(gather_spans(x, anchors) for x in (keys.k, keys.v)))
-        dq[:, :, span] = parts[0]
-        add_to_spans(slopes.k, anchors, parts[1])
-        add_to_spans(slopes.v, anchors, parts[2])
+        k, v = (gather_spans(x, anchors) for x in (keys.k, keys.v))
+        base[:, :, span], k_part, v_part = rows.span(span).gradients(k, v)
+        add_to_spans(slopes.k, anchors, k_part)
+        add_to_spans(slopes.v, anchors, v_part)
+    contexts = (x.contexts(selection.layout) for x in (keys, slopes))
+    visitors = visits.rows.split(visits.counts)
+    for some, (k, v), (dk, dv), part in zip(visitors, *contexts, parts, strict=True):
+        if len(some):
+            q_part, k_part, v_part = rows.at(some).gradients(k, v)
+            part.copy_(q_part)
+            dk.add_(k_part)
+            dv.add_(v_part)
+    dq = visits.sums(table.view(-1, dim)).view(rows.q.shape)
     if keys.k_means is not None:
         assert keys.v_means is not None
         assert slopes.k_means is not None
         assert slopes.v_means is not None
-        for some in summaries(block, chunk, selection, rows.q.dtype):
-            parts = rows.span(some.span).gradients(keys.k_means, keys.v_means, bias=some.bias)
-            dq[:, :, some.span].add_(parts[0])
-            slopes.k_means.add_(parts[1])
-            slopes.v_means.add_(parts[2])
-    rows_dq = dq.flatten(0, 2)
-    for visit in visits(block, chunk, selection):
-        k, v = (visit.of(x).contiguous() for x in (keys.k, keys.v))
-        parts = rows.visitors(visit).gradients(k, v)
-        rows_dq.index_add_(0, visit.rows, visit.flat(parts[0]).to(rows_dq.dtype))
-        visit.of(slopes.k).add_(parts[1])
-        visit.of(slopes.v).add_(parts[2])
+        for some in summaries(head, chunk, selection, rows.q.dtype):
+            q_part, k_part, v_part = rows.span(some.span).gradients(
+                keys.k_means, keys.v_means, bias=some.bias
+            )
+            dq[:, :, some.span].add_(q_part)
+            slopes.k_means.add_(k_part)
+            slopes.v_means.add_(v_part)
     return dq
 
 

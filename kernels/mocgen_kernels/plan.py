@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mocgen_kernels.blocks import head_blocks
+from mocgen_kernels.blocks import chunks, heads
 from mocgen_kernels.grouped import foldable, folded_dims, folded_runs
 from mocgen_kernels.selection import Selection
 
@@ -110,13 +110,11 @@ def _folded(selection: Selection, dim: int) -> float:
 
 
 def _visits(selection: Selection, dim: int) -> float:
-    blocks = head_blocks(selection)
     visitors = sum(
         (group.stop - group.start) * min(selection.budget, len(group.candidates))
         for group in selection.groups
     )
     contexts = {context for group in selection.groups for context in group.candidates}
-    chunks = len(blocks) * len(blocks[0].chunks(selection.query_length))
-    calls = chunks * len(contexts) + len(blocks) * len(selection.groups)
-    heads = selection.batch * selection.heads * dim / 64
-    return heads * (_attended(selection) + _VISITOR * visitors) + _CALL * calls
+    calls = len(heads(selection)) * (len(chunks(selection)) * len(contexts) + len(selection.groups))
+    scale = selection.batch * selection.heads * dim / 64
+    return scale * (_attended(selection) + _VISITOR * visitors) + _CALL * calls

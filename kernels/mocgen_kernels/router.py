@@ -9,15 +9,16 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from mocgen_kernels.blocks import for_each
+from mocgen_kernels.blocks import Scratch, for_each, worth_threads
 from mocgen_kernels.layout import ContextLayout, piece_of
 from mocgen_kernels.noise import Stream, random_ranks, random_rows, resolve_seed
 from mocgen_kernels.perturb import drop_off_drop_in
 from mocgen_kernels.rules import Routing, candidate_table, query_groups, static_table
-from mocgen_kernels.selection import Selection, pack_bits, words_for
-from mocgen_kernels.top_k import best
+from mocgen_kernels.selection import Selection, pack_columns, words_for
+from mocgen_kernels.top_k import Allowed, best
 
 _CHUNK_ELEMENTS = 1 << 19
+_SHARES = 2  # of the work per thread
 
 
 def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int = 1) -> Tensor:
@@ -73,7 +74,7 @@ def route_by(
         chooser = _Chooser(
             layout=layout,
             routing=routing,
-            means=means,
+            means=None if means is None else _by_head(means, routing.sub_descriptors),
             table=table,
             seed=resolve_seed(generator) if routing.draws else 0,
             query_length=query_length,
@@ -89,6 +90,11 @@ def route_by(
     )
 
 
+def _by_head(means: Tensor, pieces: int) -> Tensor:
+    """Descriptors (B, C · r, H, D) as (B, H, r, C, D) fp32."""
+    return means.detach().float().unflatten(1, (-1, pieces)).permute(0, 3, 2, 1, 4).contiguous()
+
+
 def _perturbed(table: Tensor, layout: ContextLayout, first: int, routing: Routing) -> bool:
     """Whether drop-off or drop-in can change a static choice."""
     if int(routing.drop_off * int(table.sum(dim=1).max())) > 0:
@@ -99,12 +105,25 @@ def _perturbed(table: Tensor, layout: ContextLayout, first: int, routing: Routin
 
 @dataclass(frozen=True, kw_only=True)
 class _Chunk:
-    """Neighbouring queries that are scored together, against the candidates of any of them."""
+    """Neighbouring queries that are scored together, against all contexts from the first candidate on."""
 
     start: int  # first query
     stop: int  # one past the last
-    candidates: Tensor  # (n,) contexts
-    allowed: Tensor  # (n, Q) bool
+    first: int  # first context, a multiple of 16
+    allowed: Allowed  # (n, Q): which of the next n contexts are candidates
+
+    @property
+    def contexts(self) -> slice:
+        """The contexts."""
+        return slice(self.first, self.first + len(self.allowed.columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Heads:
+    """Heads of batch items whose scores exist at the same time."""
+
+    batch: slice
+    heads: slice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +132,7 @@ class _Chooser:
 
     layout: ContextLayout
     routing: Routing
-    means: Tensor | None  # (B, C · r, H, D) fp32
+    means: Tensor | None  # (B, H, r, C, D) fp32
     table: Tensor | None  # (Cq, C) bool: the choice, where it is static
     seed: int
     query_length: int
@@ -125,79 +144,103 @@ class _Chooser:
 
     def words(self, q: Tensor) -> Tensor:
         """Bits of the routed contexts: q (B, Lq, H, D) → (B, H, Lq, W) int32."""
-        batch, query_length, heads = q.shape[:3]
-        shape = (batch, heads, query_length, words_for(self.layout.count))
-        words = torch.zeros(shape, dtype=torch.int32, device=q.device)
-        chunks = list(self.chunks(max(1, _CHUNK_ELEMENTS // (batch * heads)), q.device))
+        batch, length, heads = q.shape[:3]
+        numbers = max(q.numel(), batch * heads * length * self.layout.count)
+        workers = worth_threads(numbers) if q.device.type == "cpu" else 1
+        words = torch.zeros(
+            batch, heads, length, words_for(self.layout.count), dtype=torch.int32, device=q.device
+        )
+        halves, scratch = words.view(torch.int16), Scratch()
 
-        def work(chunk: _Chunk) -> None:
-            words[:, :, chunk.start : chunk.stop] = self.bits(q[:, chunk.start : chunk.stop], chunk)
+        @torch.autocast(q.device.type, enabled=False)
+        def work(spans: list[slice]) -> None:
+            for span in spans:
+                chunk = self.chunk(span, q.device)
+                for some in self.heads(q, chunk) if chunk is not None else ():
+                    part = q[some.batch, span, some.heads]
+                    bits = pack_columns(self.routed(part, chunk, some, scratch))  # (B, H, Q, n / 16)
+                    begin = chunk.first // 16
+                    halves[some.batch, some.heads, span, begin : begin + bits.shape[-1]] = bits
 
+        spans = self.spans(batch * heads, -(-length // workers))
         if q.device.type == "cpu":
-            for_each(chunks, work, numbers=max(q.numel(), batch * heads * query_length * self.layout.count))
+            shares = _SHARES * workers
+            for_each([spans[i::shares] for i in range(min(shares, len(spans)))], work, numbers=numbers)
         else:
-            for chunk in chunks:
-                work(chunk)
+            with torch.no_grad():
+                work(spans)
         return words
 
-    def chunks(self, elements: int, device: torch.device) -> Iterator[_Chunk]:
-        """Chunks of about `elements` pairs of query and candidate; not of queries without candidates."""
-        table = candidate_table(self.layout, self.first, self.routing)  # (Cq, C)
-        contexts = self.layout.token_contexts()[-self.query_length :] - self.first  # (Lq,)
+    def spans(self, pairs: int, longest: int) -> list[slice]:
+        """Queries in chunks: some _CHUNK_ELEMENTS scores per head, or of all heads if numbers are drawn."""
         groups = query_groups(self.layout, self.first, self.routing)
-        share = (
-            -(-self.query_length // torch.get_num_threads()) if device.type == "cpu" else self.query_length
-        )
-        step = min(share, max(1, elements // max(1, len(groups[-1].candidates))))
+        most = max(len(group.candidates) for group in groups) * (pairs if self.routing.draws else 1)
+        step = min(longest, max(1, _CHUNK_ELEMENTS // max(1, most)))
+        spans = []
         for _, run in groupby(groups, key=lambda group: len(group.candidates) > self.routing.top_k):
             begin, *_, end = [bound for group in run for bound in (group.start, group.stop)]
-            for start in range(begin, end, step):
-                stop = min(start + step, end)
-                present, lengths = contexts[start:stop].unique_consecutive(return_counts=True)
-                candidates = table[present].any(dim=0).nonzero().flatten()
-                if len(candidates) == 0:
-                    continue
-                columns = (
-                    table[present][:, candidates].t().split(1, dim=1)
-                )  # of one query context each: (n, 1)
-                allowed = torch.cat(
-                    [x.expand(-1, n) for x, n in zip(columns, lengths.tolist(), strict=True)], dim=1
-                )
-                yield _Chunk(
-                    start=start, stop=stop, candidates=candidates.to(device), allowed=allowed.to(device)
-                )
+            spans += [slice(start, min(start + step, end)) for start in range(begin, end, step)]
+        return spans
 
-    def bits(self, q: Tensor, chunk: _Chunk) -> Tensor:
-        """Bits for the queries q (B, Q, H, D) of a chunk: (B, H, Q, W) int32."""
-        batch, length, heads = q.shape[:3]
-        begin = self.layout.length - self.query_length + chunk.start
-        positions = torch.arange(begin, begin + length, device=q.device)
-        routed = self.choose(q, chunk, positions)  # (B, H, n, Q)
-        if self.routing.perturbs:
-            where = (self.routing, self.seed, positions, chunk.candidates)
-            routed = drop_off_drop_in(routed.transpose(2, 3), chunk.allowed.t(), *where).transpose(2, 3)
-        bits = routed.new_zeros(batch, heads, self.layout.count, length)
-        return pack_bits(bits.index_copy_(2, chunk.candidates, routed).transpose(2, 3))
+    def chunk(self, span: slice, device: torch.device) -> _Chunk | None:
+        """What there is to choose from; None without candidates."""
+        contexts = self.layout.token_contexts()[-self.query_length :][span] - self.first  # (Q,)
+        present, lengths = contexts.unique_consecutive(return_counts=True)
+        table = candidate_table(self.layout, self.first, self.routing)[present]  # (c, C)
+        candidates = table.any(dim=0).nonzero().flatten().tolist()
+        if not candidates:
+            return None
+        first = candidates[0] // 16 * 16
+        allowed = Allowed(table[:, first : candidates[-1] + 1].t(), lengths.tolist(), device)
+        return _Chunk(start=span.start, stop=span.stop, first=first, allowed=allowed)
 
-    def choose(self, q: Tensor, chunk: _Chunk, positions: Tensor) -> Tensor:
-        """Routed ones among the candidates, before drop-off and drop-in: (B, H, n, Q) bool."""
+    def heads(self, q: Tensor, chunk: _Chunk) -> Iterator[_Heads]:
+        """All heads, as many at a time as have some _CHUNK_ELEMENTS scores; all if numbers are drawn."""
         batch, _, heads = q.shape[:3]
-        shape = (batch, heads, *chunk.allowed.shape)
+        if self.routing.draws:
+            yield _Heads(batch=slice(0, batch), heads=slice(0, heads))
+            return
+        step = max(1, _CHUNK_ELEMENTS // chunk.allowed.columns.shape[0] // (chunk.stop - chunk.start))
+        for item in range(batch):
+            for start in range(0, heads, step):
+                yield _Heads(batch=slice(item, item + 1), heads=slice(start, min(start + step, heads)))
+
+    def routed(self, q: Tensor, chunk: _Chunk, some: _Heads, scratch: Scratch) -> Tensor:
+        """Routed ones among the contexts of a chunk for its q (B, Q, H, D): (B, H, n, Q), see `best`."""
+        begin = self.layout.length - self.query_length
+        positions = torch.arange(begin + chunk.start, begin + chunk.stop, device=q.device)
+        routed = self.choose(q, chunk, some, positions, scratch)
+        if self.routing.perturbs:
+            contexts = torch.arange(self.layout.count, device=q.device)[chunk.contexts]
+            where = (self.routing, self.seed, positions, contexts)
+            routed = routed.bool().transpose(2, 3)
+            routed = drop_off_drop_in(routed, chunk.allowed.mask.t(), *where).transpose(2, 3)
+        return routed
+
+    def choose(self, q: Tensor, chunk: _Chunk, some: _Heads, positions: Tensor, scratch: Scratch) -> Tensor:
+        """The same before drop-off and drop-in."""
+        batch, _, heads = q.shape[:3]
         if self.table is not None:
             rows = self.layout.token_contexts()[positions.cpu()] - self.first  # (Q,)
-            return self.table[rows][:, chunk.candidates.cpu()].t().to(q.device).expand(shape)
+            chosen = self.table[rows][:, chunk.contexts].t().to(q.device)
+            return chosen.expand(batch, heads, *chosen.shape)
         if self.routing.policy == "random":
+            contexts = torch.arange(self.layout.count, device=q.device)[chunk.contexts]
             rows = random_rows(self.seed, Stream.POLICY, batch, heads, positions)
-            ranks = random_ranks(rows, chunk.candidates).transpose(2, 3)  # (B, H, n, Q)
+            ranks = random_ranks(rows, contexts).transpose(2, 3)  # (B, H, n, Q)
             return best(ranks, chunk.allowed, self.routing.top_k)
-        with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
-            scores = self.scores(q, chunk.candidates)
-            return best(scores, chunk.allowed, self.routing.top_k, q.shape[-1] ** -0.5, self.routing.top_p)
+        scores, top_k = self.scores(q, chunk, some, scratch), self.routing.top_k
+        scale, top_p = q.shape[-1] ** -0.5, self.routing.top_p
+        return best(scores, chunk.allowed, top_k, scale=scale, top_p=top_p, scratch=scratch)
 
-    def scores(self, q: Tensor, candidates: Tensor) -> Tensor:
-        """The highest product of q (B, Q, H, D) with a candidate's descriptors: (B, H, n, Q) fp32."""
+    def scores(self, q: Tensor, chunk: _Chunk, some: _Heads, scratch: Scratch) -> Tensor:
+        """The highest product of q (B, Q, H, D) with a context's descriptors: (B, H, n, Q) fp32."""
         assert self.means is not None
-        pieces = self.routing.sub_descriptors
-        means = self.means.unflatten(1, (-1, pieces))[:, candidates].permute(0, 3, 2, 1, 4)  # (B, H, r, n, D)
-        scores = means @ q.float().permute(0, 2, 3, 1)[:, :, None]  # (B, H, r, n, Q)
-        return scores[:, :, 0] if pieces == 1 else scores.amax(dim=2)
+        means = self.means[some.batch, some.heads, :, chunk.contexts]  # (B, H, r, n, D)
+        queries = q.float().permute(0, 2, 3, 1)  # (B, H, D, Q)
+        shape = (*queries.shape[:2], means.shape[3], queries.shape[3])
+        scores = scratch.take("scores", shape, torch.float32, q.device)
+        torch.matmul(means[:, :, 0], queries, out=scores)
+        for piece in range(1, means.shape[2]):
+            torch.maximum(scores, means[:, :, piece] @ queries, out=scores)
+        return scores

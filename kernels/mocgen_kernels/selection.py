@@ -39,6 +39,20 @@ def pack_bits(bits: Tensor) -> Tensor:
     return top_bytes.to(torch.uint8).view(torch.int32)
 
 
+def pack_columns(chosen: Tensor) -> Tensor:
+    """(..., n, Q), bools or 0 and 1 → (..., Q, ceil(n / 16)) int16; bit c % 16 of c // 16 is row c.
+
+    Sixteen rows at a time: their product with powers of two, in floats, is one exact integer.
+    """
+    chosen = chosen if chosen.is_floating_point() else chosen.float()
+    powers = 2.0 ** torch.arange(16, dtype=chosen.dtype, device=chosen.device)[None]
+    whole, rest = divmod(chosen.shape[-2], 16)
+    sums = [(powers @ chosen[..., : 16 * whole, :].unflatten(-2, (whole, 16)))[..., 0, :]] if whole else []
+    if rest:
+        sums.append(powers[:, :rest] @ chosen[..., 16 * whole :, :])
+    return torch.cat(sums, dim=-2).to(torch.int32).to(torch.int16).transpose(-1, -2)
+
+
 def unpack_bits(words: Tensor, count: int) -> Tensor:
     """(..., W) int32 → (..., C) bool."""
     shifts = torch.arange(WORD_BITS, dtype=torch.int32, device=words.device)

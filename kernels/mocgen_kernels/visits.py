@@ -2,73 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag, pad
 
-from mocgen_kernels.blocks import HeadBlock
-from mocgen_kernels.selection import Selection
-
-_MOST_ROWS = 2048  # of one head at a time: larger pieces leave the second-level cache
+_RADIX_FROM = 1 << 15  # torch sorts lists of integers from this length on by digits, ten times faster
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visit:
-    """Queries of a chunk of a block that chose one context: n in all, at most m of one head."""
+class Visits:
+    """Who chose what among Q queries of one head: n pairs of query and context.
 
-    begin: int  # first token of the context
-    end: int  # one past the last
-    rows: Tensor  # (n,) int64, ascending: head · Q + query
-    shape: tuple[int, int]  # (h, m)
-    slots: Tensor | None  # (n,) where they lie in the padded (h · m) list; None: no padding is needed
+    Parts of the queries' results lie in a table of Q + n rows: one per query for its anchors, then one per
+    pair, context by context.
+    """
 
-    def of(self, x: Tensor) -> Tensor:
-        """The context's tokens of (1, h, L, D), a view: (1, h, n, D)."""
-        return x[:, :, self.begin : self.end]
+    counts: list[int]  # visitors of every context, C
+    rows: Tensor  # (n,) int64: the visitors, context by context, ascending within each
+    order: Tensor  # (Q + n,) int64: rows of the table, query by query, anchors first
+    begins: Tensor  # (Q,) int64: where each query begins in `order`
 
-    def gather(self, x: Tensor) -> Tensor:
-        """The visitors' rows, padded with zeros to equal numbers per head: (h · Q, …) → (1, h, m, …)."""
-        chosen = x.index_select(0, self.rows)
-        if self.slots is not None:
-            padded = x.new_zeros(self.shape[0] * self.shape[1], *x.shape[1:])
-            chosen = padded.index_copy_(0, self.slots, chosen)
-        return chosen.view(1, *self.shape, *x.shape[1:])
+    @classmethod
+    def of(cls, words: Tensor, count: int) -> Visits:
+        """From bits (Q, W) over `count` contexts."""
+        length, width = words.shape[0], words.shape[1] * 32
+        octets = words.contiguous().view(torch.uint8).view(-1)  # (Q · 4 W,), least significant first
+        hits = octets.nonzero().view(-1)
+        masks = 1 << torch.arange(8, dtype=torch.uint8)
+        bits = octets.index_select(0, hits)[:, None].bitwise_and(masks).view(-1).nonzero().view(-1)
+        pairs = hits.index_select(0, bits >> 3).mul_(8).add_(bits & 7)  # query · 32 W + context, ascending
+        queries = pairs.div(width, rounding_mode="floor")
+        contexts = pairs.sub_(queries * width)
+        by_context = _argsort(contexts, count)
+        number = torch.arange(length + len(queries))
+        chosen = torch.bincount(queries, minlength=length)  # (Q,)
+        begins = chosen.cumsum(0).sub_(chosen).add_(number[:length])
+        order = torch.empty_like(number)
+        order[begins] = number[:length]
+        places = queries + number[1 : len(queries) + 1]  # of the pairs in `order`, query by query
+        order[places.index_select(0, by_context)] = number[length:]
+        return cls(
+            counts=torch.bincount(contexts, minlength=count).tolist(),
+            rows=queries.index_select(0, by_context),
+            order=order,
+            begins=begins,
+        )
 
-    def flat(self, x: Tensor) -> Tensor:
-        """The padding taken out again: (1, h, m, …) → (n, …)."""
-        x = x.flatten(0, 2)
-        return x if self.slots is None else x.index_select(0, self.slots)
+    def sums(self, table: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Sum of every query's rows of the table (Q + n, D), times the rows' weights (Q + n,): (Q, D)."""
+        if weights is not None:
+            weights = weights.index_select(0, self.order)
+        return embedding_bag(self.order, table, self.begins, mode="sum", per_sample_weights=weights)
+
+    def softmax(self, lse: Tensor) -> tuple[Tensor, Tensor]:
+        """From log-sum-exps of the rows (Q + n,): every row's share of its query, the query's own (Q,)."""
+        length = len(self.begins)
+        peak = lse[:length].scatter_reduce(0, self.rows, lse[length:], "amax")
+        rows = torch.cat((torch.arange(length), self.rows))
+        weights = (lse - peak.index_select(0, rows)).exp_()
+        total = torch.zeros_like(peak).index_add_(0, rows, weights)
+        return weights.div_(total.index_select(0, rows)), peak.add_(total.log())
 
 
-def visits(block: HeadBlock, chunk: slice, selection: Selection) -> Iterator[Visit]:
-    """Every context that some query of the chunk chose, context by context."""
-    assert selection.words is not None
-    layout = selection.layout
-    words = selection.words[block.batch, block.begin : block.end, chunk].contiguous()  # (h, Q, W)
-    words_bytes = words.view(torch.uint8)  # (h, Q, 4 W), least significant first
-    for first in range(0, layout.count, 8):
-        plane = words_bytes[..., first // 8].contiguous()  # (h, Q)
-        for context in range(first, min(first + 8, layout.count)):
-            begin, end = layout.offsets[context], layout.offsets[context + 1]
-            hits = plane.bitwise_and(1 << (context - first))
-            rows = hits.view(-1).nonzero().view(-1)
-            if len(rows) == 0:
-                continue
-            if block.heads == 1:
-                for piece in rows.split(_MOST_ROWS):
-                    yield Visit(begin=begin, end=end, rows=piece, shape=(1, len(piece)), slots=None)
-            else:
-                most, slots = _slots(hits, rows)
-                yield Visit(begin=begin, end=end, rows=rows, shape=(block.heads, most), slots=slots)
-
-
-def _slots(hits: Tensor, rows: Tensor) -> tuple[int, Tensor | None]:
-    """The most hits (h, Q) of one head, m; where the rows lie once each head has m: rank + head · m."""
-    per_head = hits.count_nonzero(dim=1)  # (h,)
-    most = int(per_head.max())
-    if most * len(hits) == len(rows):
-        return most, None
-    shifts = torch.arange(len(hits)) * most - (per_head.cumsum(0) - per_head)
-    return most, torch.arange(len(rows)) + shifts[rows // hits.shape[1]]
+def _argsort(x: Tensor, bound: int) -> Tensor:
+    """Stable ascending order of integers (n,) from 0 to bound − 1."""
+    dtype = torch.int16 if bound < 1 << 15 else torch.int32
+    padding = max(0, _RADIX_FROM - len(x)) if len(x) > _RADIX_FROM // 8 else 0
+    return pad(x.to(dtype), (0, padding), value=bound).sort(stable=True).indices[: len(x)]

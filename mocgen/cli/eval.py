@@ -21,6 +21,7 @@ from mocgen.evaluation.requests import (
     QUICK_ROLLOUT,
     STEPS,
     CaptionsRequest,
+    PromptsName,
     RecallRequest,
     RolloutRequest,
 )
@@ -83,6 +84,12 @@ History = Annotated[
     Literal["rendered", "generated"] | None,
     typer.Option(metavar="NAME", help="rendered (default) shots are remembered, or generated ones."),
 ]
+Prompts = Annotated[
+    PromptsName,
+    typer.Option(
+        metavar="NAME", help="world (default): captions in its words, or open: 40 prompts in others."
+    ),
+]
 Shots = Annotated[int | None, typer.Option(metavar="N", help="Length of a roll-out. Default: 60.")]
 OneAttention = Annotated[
     AttentionName, typer.Option(metavar="NAME", help="moc (default), dense, window, first-frame, random.")
@@ -131,6 +138,7 @@ def recall(
 @app.command()
 def captions(
     samples: Samples = None,
+    prompts: Prompts = "world",
     quick: Quick = False,
     seed: Seed = 0,
     steps: Steps = STEPS,
@@ -146,7 +154,7 @@ def captions(
 ) -> None:
     """Single shots of combinations never trained on: are place, colours, shape, motion and pattern right?"""
     base = QUICK_CAPTIONS if quick else CaptionsRequest()
-    request = CaptionsRequest(samples=base.samples if samples is None else samples)
+    request = CaptionsRequest(samples=base.samples if samples is None else samples, prompts=prompts)
     settings = Settings(model=model, seed=seed, steps=steps, guidance=guidance, device=device, dtype=dtype)
     from mocgen.cli.eval_tables import print_captions
 

@@ -61,11 +61,14 @@ def print_recall(report: RecallReport) -> None:
 def print_captions(report: CaptionReport) -> None:
     """A row for each attribute, then what was taken for what."""
     table = _table("attribute", f"faithfulness to captions, {plural(report.samples, 'shot')}")
-    for heading in ("generated, 95 %", "true frames"):
+    for heading in ("generated, 95 %", "true frames" if report.prompts == "world" else "understood"):
         table.add_column(heading, justify="right")
     for name, rate in report.rates.items():
         table.add_row(name, _interval(rate), _share(report.ceiling[name].value))
     _print(table, report.steps, report.elapsed_seconds)
+    if report.false_readings:
+        console = Console(highlight=False)
+        console.print(f"words without meaning that were given one: {_interval(report.false_readings)}")
     mistakes = [f"{asked} → {shown} ({times})" for _, asked, shown, times in report.confusions[:6]]
     if mistakes:
         Console(highlight=False).print(f"most frequent mistakes: {'; '.join(mistakes)}", style="dim")

@@ -77,5 +77,10 @@ def _settings(values: dict[str, Any]) -> Settings:
 
 def _pin(settings: Settings, revision: str | None) -> Settings:
     """A hub model is taken at the revision that was used, not at its newest one."""
-    from_hub = "/" in settings.model and "@" not in settings.model and not Path(settings.model).exists()
-    return replace(settings, model=f"{settings.model}@{revision}") if from_hub and revision else settings
+    model = settings.model
+    if model == "embedded" or "@" in model or not revision or Path(model).exists():
+        return settings
+    from mocgen_weights import find_entry
+
+    from_hub = "/" in model or find_entry(model) is not None
+    return replace(settings, model=f"{model}@{revision}") if from_hub else settings

@@ -77,5 +77,6 @@ def _fields(result: Result) -> dict[str, object]:
         "top_k": result.top_k,
         "density": result.density,
         "unknown_words": list(result.unknown_words),
+        "read_words": result.read_words,
         "elapsed_seconds": result.elapsed_seconds,
     }

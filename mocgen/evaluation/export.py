@@ -97,7 +97,9 @@ def caption_fields(report: CaptionReport) -> dict[str, object]:
     return {
         **_header(report.settings, report.revision, report.steps),
         "samples": report.samples,
+        "prompts": report.prompts,
         "rates": _rates(report.rates),
+        "false_readings": report.false_readings.fields() if report.false_readings else None,
         "ceiling": _rates(report.ceiling),
         "confusions": [
             {"attribute": attribute, "asked": asked, "shown": shown, "times": times}

@@ -92,7 +92,7 @@ def draw_captions(report: CaptionReport, path: Path) -> None:
     names = list(report.rates)
     for rates, shift, color, label in (
         (report.rates, -0.2, "#2171b5", "generated"),
-        (report.ceiling, 0.2, "#c9ccd6", "true frames"),
+        (report.ceiling, 0.2, "#c9ccd6", "true frames" if report.prompts == "world" else "understood"),
     ):
         places = [n + shift for n in range(len(names))]
         axes.bar(places, [rates[name].value for name in names], width=0.38, color=color, label=label)

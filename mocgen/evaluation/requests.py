@@ -10,6 +10,7 @@ from mocgen.errors import UsageError
 from .ways import QUICK_WAYS, WAYS, read_way
 
 HistoryKind = Literal["rendered", "generated"]
+PromptsName = Literal["world", "open"]
 LONGEST_GAP = 40  # shots
 MOST_SHOTS = 2000  # of a roll-out
 STEPS = 16  # of denoising, unless the user says otherwise
@@ -38,9 +39,13 @@ class RecallRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionsRequest:
-    """This many single shots. Raises UsageError for a number that makes no sense."""
+    """This many single shots. Raises UsageError for a number that makes no sense.
+
+    Captions of the world, or prompts in words that it does not use, of which there is a fixed list.
+    """
 
     samples: int = 100
+    prompts: PromptsName = "world"
 
     def __post_init__(self) -> None:
         _check_count(self.samples, "samples", 100_000)

@@ -23,7 +23,7 @@ ALL_NOISY_SHARE = 0.2  # of the batches with several shots have no clean history
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """S shots of B scenes: clean ones first, then noisy ones. All tensors on the CPU."""
+    """S shots of B scenes: clean ones first, then noisy ones."""
 
     latents: Tensor  # (B, S, T, C, h, w) clean
     objects: Tensor  # (B, S, T, h, w) how much of each latent the object covers
@@ -35,6 +35,19 @@ class Batch:
     shots: tuple[int, ...]  # (S,) shot positions
     clean: int  # how many shots are clean history
     frames: tuple[int, ...]  # of each noisy shot that enter the loss
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with its tensors on a device."""
+        return replace(
+            self,
+            latents=self.latents.to(device),
+            objects=self.objects.to(device),
+            looks=None if self.looks is None else self.looks.to(device),
+            noise=self.noise.to(device),
+            t=self.t.to(device),
+            captions=self.captions.to(device),
+            prompt=None if self.prompt is None else self.prompt.to(device),
+        )
 
 
 class Batches:

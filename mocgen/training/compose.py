@@ -12,9 +12,10 @@ from mocgen.model.config import DiTConfig
 from mocgen.text.vocabulary import Vocabulary, pad
 
 from .data import ClipPool
-from .world import Naming, scene_captions, scene_prompt
+from .world import PLAIN, Naming, Variety, scene_captions, scene_prompt
 
 TRIES = 20  # draws for another look
+MANY_ENOUGH = 3  # shots for two characters of whom one comes back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,27 +28,47 @@ class Composed:
 
 
 def compose(
-    pool: ClipPool, *, shots: int, distractors: float, naming: Naming, rng: np.random.Generator
+    pool: ClipPool,
+    *,
+    shots: int,
+    distractors: float,
+    naming: Naming,
+    rng: np.random.Generator,
+    variety: Variety = PLAIN,
 ) -> Composed:
     """A scene of `shots` shots whose first and last show its hero.
 
     Each shot in between shows another look with a probability drawn from [0, `distractors`]. No clip of
-    the hero comes twice unless the pool has too few.
+    the hero comes twice unless the pool has too few. A friend, if the scene has one, is seen second, and
+    then wherever the hero would be, by half; it may be the one that comes last.
     """
     hero = int(rng.integers(len(pool.shots)))
     count = len(pool.shots[hero])
     order = [*rng.permutation(count), *rng.integers(count, size=max(0, shots - count))]
     share = rng.uniform(0, distractors)
+    friend = _friend(pool, hero, shots, rng, variety)
     clips: list[tuple[int, int]] = []
     for number in range(shots):
         between = 0 < number < shots - 1
-        if between and rng.random() < share:
+        if friend is not None and (number == 1 or (number > 1 and rng.random() < 0.5)):
+            clips.append((friend, int(rng.integers(len(pool.shots[friend])))))
+        elif between and rng.random() < share:
             clips.append(_another(pool, hero, rng))
         else:
             clips.append((hero, int(order[number])))
     specs = [pool.shots[cast][clip] for cast, clip in clips]
-    prompt = scene_prompt(specs[0].look, rng) if naming == "prompt" else ""
-    return Composed(clips=tuple(clips), captions=scene_captions(specs, naming, rng), prompt=prompt)
+    look = None if friend is None else pool.shots[friend][0].look
+    prompt = scene_prompt(specs[0].look, rng, friend=look, variety=variety) if naming == "prompt" else ""
+    captions = scene_captions(specs, naming, rng, friend=look, variety=variety)
+    return Composed(clips=tuple(clips), captions=captions, prompt=prompt)
+
+
+def _friend(pool: ClipPool, hero: int, shots: int, rng: np.random.Generator, variety: Variety) -> int | None:
+    """The cast of a second character that comes back; None if the scene has none or no room for it."""
+    if shots < MANY_ENOUGH or not variety.friend or rng.random() >= variety.friend:
+        return None
+    friend = _another(pool, hero, rng)[0]
+    return friend if pool.shots[friend][0].look != pool.shots[hero][0].look else None
 
 
 def latents_of(pool: ClipPool, scenes: Sequence[Composed]) -> torch.Tensor:

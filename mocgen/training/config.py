@@ -15,6 +15,8 @@ from mocgen.errors import TrainingError
 from mocgen.model.config import DiTConfig
 
 from .optim import OptimConfig
+from .ranks import Parallel
+from .world import Variety
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class DataConfig:
     frames: int = 8  # per shot
     codec_looks: int = 1400  # of them, those that the codec learns from
     workers: int = 2
+    world: Variety = field(default_factory=Variety)  # camera moves, rarer words, a second character
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,7 @@ class TrainConfig:
     sample_every: int = 500  # steps between sample sheets
     probe_every: int = 100  # steps between looks at the memory gap
     threads: int = 2
+    parallel: Parallel = "data"  # of several processes: each holds the whole model, or a part of it ("fsdp")
 
     def model_for(self, vocabulary: int) -> DiTConfig:
         """The model's sizes for a vocabulary of this many ids, codec and model made to fit each other."""

@@ -106,4 +106,5 @@ def _render(
         workers=data.workers,
         held_out=held_out,
         casts=True,
+        variety=data.world,
     )

@@ -20,6 +20,7 @@ from .config import DiTTraining, Stage
 from .looks import LookTeacher
 from .optim import Optimizers
 from .ranks import Ranks
+from .sharding import shard, whole
 from .state import averaged, load_state, save_state, step_generator
 
 
@@ -28,6 +29,9 @@ class Watcher(Protocol):
 
     def step(self, step: int, loss: float, norm: float, model: MoCDiT) -> None:
         """Hear a step's loss, the norm of its gradient, and the model after it."""
+
+    def wants_probe(self, step: int) -> bool:
+        """Whether `step` will run the model."""
 
     def wants_sample(self, step: int) -> bool:
         """Whether `sample` is to be called after this step."""
@@ -46,6 +50,25 @@ class Pupil(nn.Module):
         self.looks = LookTeacher(dit.config) if looks else None
         if self.looks is not None:
             self.looks.watch(dit)
+
+    def forward(
+        self,
+        batch: Batch,
+        stage: Stage,
+        generator: torch.Generator,
+        training: DiTTraining,
+        *,
+        all_parts: bool = False,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        all_parts: every classifier has a part in it, if only of zero; processes that share a model must all
+        have gradients of the same weights.
+        """
+        loss = step_loss(self, batch, stage, generator, training)
+        if all_parts and self.looks is not None:
+            loss = loss + torch.stack([p.sum() * 0 for p in self.looks.parameters()]).sum()
+        return loss
 
 
 def dit_optimizers(pupil: Pupil, training: DiTTraining) -> Optimizers:
@@ -103,7 +126,7 @@ def flow_loss(
         for s, position in enumerate(batch.shots)
     ]
     routing = Routing(top_k=stage.top_k, drop_off=stage.drop_off, drop_in=stage.drop_in)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(batch.latents.device.type, torch.bfloat16):
         outputs, scene = model.run(shots, prompt=batch.prompt, routing=routing, generator=generator)
     predicted = torch.stack(outputs[batch.clean :], dim=1).float()  # (B, noisy shots, frames, C, h, w)
     target = batch.latents[:, batch.clean :, list(batch.frames)]
@@ -120,8 +143,8 @@ def backward(
     stage, total = stage_at(training, step), 0.0
     for number in range(stage.accumulate):
         generator = step_generator(seed, step, ranks.number * stage.accumulate + number)
-        batch = batches.draw(stage, generator)
-        loss = step_loss(pupil, batch, stage, generator, training)
+        batch = batches.draw(stage, generator).to(ranks.device)
+        loss = pupil(batch, stage, generator, training, all_parts=ranks.sharded)
         (loss / stage.accumulate).backward()
         total += loss.item() / stage.accumulate
     return total
@@ -138,14 +161,14 @@ def train_dit(
     state: Path,
     save_every: int,
     only_attention: bool,
-    watcher: Watcher | None,
+    watcher: Watcher,
     stem: Stem | None = None,
     frozen_stem: bool = False,
 ) -> MoCDiT:
     """Train a DiT, new or from the weights of `start`, through all stages; returns it with averaged weights.
 
     A `stem` that has learned already is taken; `frozen_stem`: and left as it is. Of several processes the
-    one with a `watcher` saves the state.
+    first saves the state.
 
     Goes on from `state` if that file exists, with the same result as an uninterrupted run.
     """
@@ -159,21 +182,29 @@ def train_dit(
         model.stem.requires_grad_(False)
     if only_attention:
         freeze_all_but_attention(model)
-    pupil = Pupil(model, looks=training.look_weight > 0)
+    pupil = Pupil(model, looks=training.look_weight > 0).to(ranks.device)
+    if ranks.sharded:
+        shard(pupil, model.blocks)
     optimizers = dit_optimizers(pupil, training)
     done = load_state(state, pupil, optimizers) if state.exists() else 0
     for step in range(done, training.steps):
         loss = backward(pupil, batches, training, seed=seed, step=step, ranks=ranks)
         loss = ranks.average_gradients(pupil.parameters(), loss)
         norm = optimizers.step(step, training.steps)
-        if watcher is None:
-            continue
-        watcher.step(step + 1, loss, norm, model)
+        probed = whole_model(pupil) if ranks.sharded and watcher.wants_probe(step + 1) else model
+        watcher.step(step + 1, loss, norm, probed)
         if (step + 1) % save_every == 0 or step + 1 == training.steps:
-            save_state(state, pupil, optimizers, step + 1)
+            save_state(state, pupil, optimizers, step + 1, write=ranks.first)
         if watcher.wants_sample(step + 1):
             watcher.sample(step + 1, with_average(pupil, optimizers))
     return with_average(pupil, optimizers)
+
+
+def whole_model(pupil: Pupil) -> MoCDiT:
+    """A copy on the CPU of a model that is split over processes, which must all call it."""
+    copy = MoCDiT(pupil.dit.config)
+    copy.load_state_dict({name: whole(value) for name, value in pupil.dit.state_dict().items()})
+    return copy
 
 
 def with_average(pupil: Pupil, optimizers: Optimizers) -> MoCDiT:

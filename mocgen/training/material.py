@@ -19,7 +19,7 @@ from .config import TrainConfig
 from .data import OnCast, build_pool, load_pool, render_codec_frames, save_pool
 from .probe import MemoryProbe
 from .sources import ClipSource, EncodedClip, Source, WorldSource
-from .world import STOP_WORDS, WORDS
+from .world import PLAIN, STOP_WORDS, WORDS, words_beyond
 from .world.words import words_of
 
 WORLD = "world"
@@ -34,8 +34,8 @@ class WorldMaterial:
         self.config, self.out = config, out
 
     def vocabulary(self) -> Vocabulary:
-        """The words of the world."""
-        return Vocabulary.of(WORDS, STOP_WORDS)
+        """The words of the world, as far as its variety goes."""
+        return Vocabulary.of(WORDS | words_beyond(self.config.data.world), STOP_WORDS)
 
     def codec_frames(self, size: int, on_progress: OnCast) -> Frames:
         """Pictures that a codec learns from."""
@@ -47,14 +47,19 @@ class WorldMaterial:
         if not path.exists():
             pool = build_pool(codec, self.config.data, seed=self.config.seed, on_cast=on_progress)
             save_pool(pool, path)
-        return WorldSource(load_pool(path), self.config.training)
+        return WorldSource(load_pool(path), self.config.training, self.config.data.world)
 
     def probe(self, codec: EmbeddedCodec, vocabulary: Vocabulary) -> MemoryProbe | None:
         """The probe of the memory gap, on looks and places that are held out of the pool."""
-        data = dataclasses.replace(self.config.data, looks=PROBE_LOOKS, clips=2, workers=1)
+        data = dataclasses.replace(self.config.data, looks=PROBE_LOOKS, clips=2, workers=1, world=PLAIN)
         seed = self.config.seed
         pool = build_pool(codec, data, seed=seed, on_cast=lambda done, total: None, held_out=True)
         return MemoryProbe(pool, vocabulary)
+
+    def unknown_words(self, vocabulary: Vocabulary) -> list[str]:
+        """Words of the captions that a vocabulary does not hold, in alphabetical order."""
+        words = words_beyond(self.config.data.world)
+        return sorted({word for word in words if vocabulary.read(word).unknown})
 
 
 class ClipMaterial:

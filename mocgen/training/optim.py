@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .sharding import split_like, whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
@@ -62,7 +64,7 @@ class Optimizers:
         with torch.no_grad():
             for name, average in self.average.items():
                 average.lerp_(self._parameters[name], 1 - decay)
-        return float(norm)
+        return float(whole(norm))
 
     def state(self) -> dict[str, Tensor]:
         """Average and optimizer state as flat tensors, for a resumable checkpoint."""
@@ -76,12 +78,14 @@ class Optimizers:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Undo `state`."""
         for name, value in self.average.items():
-            value.copy_(tensors[f"average.{name}"])
+            value.copy_(split_like(tensors[f"average.{name}"], value))
         for number, (optimizer, _) in enumerate(self._optimizers):
             saved = optimizer.state_dict()
             entries: dict[int, dict[str, Tensor]] = {}
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for name, value in tensors.items():
                 parts = name.split(".")
                 if parts[:2] == ["optimizer", str(number)]:
-                    entries.setdefault(int(parts[2]), {})[parts[3]] = value
+                    index = int(parts[2])
+                    entries.setdefault(index, {})[parts[3]] = split_like(value, parameters[index])
             optimizer.load_state_dict({"state": entries, "param_groups": saved["param_groups"]})

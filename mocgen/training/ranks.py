@@ -1,4 +1,4 @@
-"""Data parallelism: several processes, started by torchrun, that share one run."""
+"""Several processes, started by torchrun, that share one run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 import torch
 from torch import nn
 
+from mocgen.errors import TrainingError
+
+Parallel = Literal["data", "fsdp"]
+CPU = torch.device("cpu")
 PATIENCE = timedelta(hours=12)  # others wait while the first process trains the codec and renders
 
 
@@ -20,6 +25,8 @@ class Ranks:
 
     number: int = 0
     count: int = 1
+    sharded: bool = False  # each holds a part of the model, not all of it
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
@@ -34,6 +41,10 @@ class Ranks:
         """Replace gradients by their mean over all processes; returns the mean loss."""
         if self.count == 1:
             return loss
+        if self.sharded:  # the gradients are averaged already
+            mean = torch.tensor(loss, device=self.device)
+            torch.distributed.all_reduce(mean)
+            return float(mean) / self.count
         learning = [p for p in parameters if p.requires_grad]
         for p in learning:  # what one process had no use for another may have
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
@@ -47,14 +58,35 @@ class Ranks:
 
 
 @contextmanager
-def join_ranks() -> Iterator[Ranks]:
-    """The processes that torchrun started with this one; a process of its own if it did not."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+def join_ranks(parallel: Parallel = "data") -> Iterator[Ranks]:
+    """The processes that torchrun started with this one; a process of its own if it did not.
+
+    With "fsdp" they share the model on as many GPUs, or on the CPU where there are none. Raises
+    TrainingError if there is one process only, or fewer GPUs than processes.
+    """
+    count, sharded = int(os.environ.get("WORLD_SIZE", "1")), parallel == "fsdp"
     if count == 1:
+        if sharded:
+            raise TrainingError(
+                'parallel = "fsdp" needs several processes: start them with '
+                "torchrun --nproc-per-node 2 -m mocgen train …"
+            )
         yield Ranks()
         return
-    torch.distributed.init_process_group("gloo", timeout=PATIENCE)
+    device = _device() if sharded else CPU
+    torch.distributed.init_process_group("gloo" if device == CPU else "nccl", timeout=PATIENCE)
     try:
-        yield Ranks(number=torch.distributed.get_rank(), count=count)
+        yield Ranks(number=torch.distributed.get_rank(), count=count, sharded=sharded, device=device)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _device() -> torch.device:
+    """This process's GPU; the CPU if there is no GPU at all."""
+    gpus, number = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+    if not gpus:
+        return CPU
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > gpus:
+        raise TrainingError(f'parallel = "fsdp" needs a GPU for each process, and there are {gpus}')
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

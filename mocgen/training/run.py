@@ -69,7 +69,7 @@ def train(
     text = read_config_text(config_file, source=source, init=init)
     config = parse_config(text, config_file)
     torch.set_num_threads(config.threads)
-    with join_ranks() as ranks:
+    with join_ranks(config.parallel) as ranks:
         if ranks.first:
             _prepare(text, config_file, out, resume)
         ranks.wait()
@@ -93,7 +93,9 @@ def _train(config: TrainConfig, out: Path, ranks: Ranks, on_progress: OnProgress
     vocabulary = start.vocabulary if start else material.vocabulary()
     model_config = start.dit.config if start else config.model_for(len(vocabulary))
     stem = _stem(model_config, config, source, out, on_progress)
-    watcher = _Watcher(config, material, codec, vocabulary, out, on_progress) if ranks.first else None
+    watcher = _Bystander(config)
+    if ranks.first:
+        watcher = _Watcher(config, material, codec, vocabulary, out, on_progress)
     dit = train_dit(
         model_config,
         config.training,
@@ -139,10 +141,12 @@ def _material(config: TrainConfig, start: NativeModel | None, out: Path, on_prog
     def note(text: str) -> None:
         on_progress(Progress(part="clips", done=0, total=1, note=text))
 
+    material: Material
     if config.source == WORLD:
-        return WorldMaterial(config, out)
-    size = start.codec.config.size if start else config.codec.size
-    material = ClipMaterial(config, size, note)
+        material = WorldMaterial(config, out)
+    else:
+        size = start.codec.config.size if start else config.codec.size
+        material = ClipMaterial(config, size, note)
     unknown = material.unknown_words(start.vocabulary) if start else []
     if unknown:
         note(f"words that the model {config.init!r} does not know and cannot learn: {', '.join(unknown)}")
@@ -234,7 +238,29 @@ def _save_part(module: nn.Module, path: Path) -> None:
     partial.replace(path)
 
 
-class _Watcher:
+class _Bystander:
+    """Knows when a run is looked at, and does nothing then: the watcher of all processes but the first."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    def step(self, step: int, loss: float, norm: float, model: MoCDiT) -> None:
+        """Hear what a step gave; `model` has the weights after it."""
+
+    def wants_probe(self, step: int) -> bool:
+        """Whether the memory gap is due after this step."""
+        several = stage_at(self.config.training, step - 1).shots > 1
+        return several and step % self.config.probe_every == 0
+
+    def wants_sample(self, step: int) -> bool:
+        """Whether a sample sheet is due after this step."""
+        return step % self.config.sample_every == 0 or step == self.config.training.steps
+
+    def sample(self, step: int, model: MoCDiT) -> None:
+        """Look at a model with averaged weights."""
+
+
+class _Watcher(_Bystander):
     """Keeps the table of losses, the memory gap, sample sheets and the loss curve of a run."""
 
     def __init__(
@@ -246,7 +272,8 @@ class _Watcher:
         out: Path,
         on_progress: OnProgress,
     ) -> None:
-        self.config, self.codec, self.vocabulary, self.out = config, codec, vocabulary, out
+        super().__init__(config)
+        self.codec, self.vocabulary, self.out = codec, vocabulary, out
         self._on_progress = on_progress
         self._probe = material.probe(codec, vocabulary)
         self._table = LossTable(out / "loss.csv")
@@ -254,15 +281,11 @@ class _Watcher:
     def step(self, step: int, loss: float, norm: float, model: MoCDiT) -> None:
         """Note what a step gave; `model` has the weights after it."""
         stage, gap = stage_at(self.config.training, step - 1), None
-        if self._probe and stage.shots > 1 and step % self.config.probe_every == 0:
+        if self._probe and self.wants_probe(step):
             gap = self._probe.measure(model, top_k=stage.top_k)
         self._table.add(step, loss, norm, gap)
         total = self.config.training.steps
         self._on_progress(Progress(part="model", done=step, total=total, loss=loss))
-
-    def wants_sample(self, step: int) -> bool:
-        """Whether a sample sheet is due after this step."""
-        return step % self.config.sample_every == 0 or step == self.config.training.steps
 
     def sample(self, step: int, model: MoCDiT) -> None:
         """Draw a sample sheet of a model with averaged weights, and the loss curve."""

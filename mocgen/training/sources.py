@@ -16,7 +16,7 @@ from .compose import Composed, compose, latents_of, objects_of
 from .config import DiTTraining, Stage
 from .data import ClipPool
 from .looks import look_labels
-from .world import Naming, full_caption
+from .world import PLAIN, Naming, Variety, full_caption
 
 NAMED_AT_FIRST_SIGHT = 0.8  # of the scenes without clean history name the look of the hero at its beginning
 
@@ -45,18 +45,19 @@ class Source(Protocol):
 class WorldSource:
     """Scenes put together from rendered shots."""
 
-    def __init__(self, pool: ClipPool, training: DiTTraining) -> None:
-        self.pool, self.training = pool, training
+    def __init__(self, pool: ClipPool, training: DiTTraining, variety: Variety = PLAIN) -> None:
+        self.pool, self.training, self.variety = pool, training, variety
         self._labels = torch.tensor([look_labels(shots[0].look) for shots in pool.shots])  # (looks, 4)
 
     def single_shots(self, count: int, rng: np.random.Generator) -> Drawn:
         """Shots of the pool under newly written captions."""
         casts, clips = self.pool.latents.shape[:2]
         picks = [(int(rng.integers(casts)), int(rng.integers(clips))) for _ in range(count)]
+        shots = [self.pool.shots[cast][clip] for cast, clip in picks]
         return self._drawn(
             [
-                Composed(clips=(pick,), captions=(full_caption(self.pool.shots[pick[0]][pick[1]], rng),))
-                for pick in picks
+                Composed(clips=(pick,), captions=(full_caption(shot, rng, self.variety),))
+                for pick, shot in zip(picks, shots, strict=True)
             ]
         )
 
@@ -71,7 +72,14 @@ class WorldSource:
         for _ in range(stage.batch):
             naming: Naming = "prompt" if prompted else "caption" if rng.random() < in_caption else "nowhere"
             scenes.append(
-                compose(self.pool, shots=stage.shots, distractors=stage.distractors, naming=naming, rng=rng)
+                compose(
+                    self.pool,
+                    shots=stage.shots,
+                    distractors=stage.distractors,
+                    naming=naming,
+                    rng=rng,
+                    variety=self.variety,
+                )
             )
         return self._drawn(scenes)
 

@@ -11,12 +11,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .optim import Optimizers
+from .sharding import split_like, whole
 
 
-def save_state(path: Path, module: nn.Module, optimizers: Optimizers, step: int) -> None:
-    """Write everything needed to go on after `step` steps; the old file stays until the new is whole."""
-    tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
-    tensors |= optimizers.state()
+def save_state(
+    path: Path, module: nn.Module, optimizers: Optimizers, step: int, *, write: bool = True
+) -> None:
+    """Write everything needed to go on after `step` steps; the old file stays until the new is whole.
+
+    Of a model that is split over processes all must call it, and one is to write.
+    """
+    tensors = {f"module.{name}": whole(value) for name, value in module.state_dict().items()}
+    tensors |= {name: whole(value) for name, value in optimizers.state().items()}
+    if not write:
+        return
     partial = path.with_suffix(".part")
     save_file({k: v.contiguous().clone() for k, v in tensors.items()}, partial, {"step": str(step)})
     os.replace(partial, path)
@@ -30,15 +38,17 @@ def load_state(path: Path, module: nn.Module, optimizers: Optimizers) -> int:
         for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
             tensors[name] = file.get_tensor(name)
     own = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
-    module.load_state_dict(own)
+    module.load_state_dict(
+        own | {k: split_like(own[k], v) for k, v in module.state_dict().items() if k in own}
+    )
     optimizers.load_state(tensors)
     return step
 
 
 def averaged(module: nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
     """The module's state with averaged parameters."""
-    state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    state.update({name: value.clone() for name, value in optimizers.average.items()})
+    state = {name: whole(value.detach()).clone() for name, value in module.state_dict().items()}
+    state.update({name: whole(value).clone() for name, value in optimizers.average.items()})
     return state
 
 

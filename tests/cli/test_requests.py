@@ -93,10 +93,20 @@ def test_what_is_typed_wins_over_what_is_repeated(make_video) -> None:
     assert request.scene == Scene(shots=(Shot(caption="a ring"),))
 
 
-def test_a_hub_model_is_repeated_at_the_revision_that_was_used(make_video) -> None:
-    settings = dataclasses.asdict(Settings(model="owner/name"))
+@pytest.mark.parametrize(
+    ("model", "again"),
+    [
+        ("owner/name", "owner/name@abc123"),
+        ("owner/name@v1", "owner/name@v1"),
+        ("wan2.1-t2v-1.3b", "wan2.1-t2v-1.3b@abc123"),
+        ("embedded", "embedded"),
+        ("gone", "gone"),
+    ],
+)
+def test_a_hub_model_is_repeated_at_the_revision_that_was_used(make_video, model: str, again: str) -> None:
+    settings = dataclasses.asdict(Settings(model=model))
     video = make_video("star.mp4", RECORD | {"settings": settings, "revision": "abc123"})
-    assert read_request(None, RunOptions(), repeat=video).settings.model == "owner/name@abc123"
+    assert read_request(None, RunOptions(), repeat=video).settings.model == again
 
 
 @pytest.mark.parametrize(

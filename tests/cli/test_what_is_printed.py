@@ -32,6 +32,7 @@ RESULT = Result(
     elapsed_seconds=11.25,
     shots=2,
     unknown_words=("zeppelin",),
+    read_words={"crimson": "red"},
 )
 
 
@@ -45,6 +46,7 @@ def test_json_is_one_object_with_the_promised_keys(capsys: pytest.CaptureFixture
     assert set(promised.split()) <= set(result)
     assert result["output"] == "two films.mp4"
     assert result["unknown_words"] == ["zeppelin"]
+    assert result["read_words"] == {"crimson": "red"}
     assert printed.out.count("\n") == 1
 
 

@@ -72,6 +72,17 @@ def test_captions_are_read_back(run_mocgen, tiny_model: str, tmp_path: Path) -> 
     ]
 
 
+def test_open_prompts_are_generated_and_read(run_mocgen, tiny_model: str, tmp_path: Path) -> None:
+    line = ("eval", "captions", "--prompts", "open", "--steps", "1", "--samples", "2", "--model", tiny_model)
+    report = run_mocgen(*line, "--out", "report", "--format", "json").json
+    assert (report["prompts"], report["samples"]) == ("open", 2)
+    assert report["rates"]["concepts"]["total"] == report["ceiling"]["concepts"]["total"] == 8
+    assert report["ceiling"]["concepts"]["value"] > 0.5  # understood
+    assert report["false_readings"]["total"] == 60
+    assert len(list((tmp_path / "report").iterdir())) == 3
+    assert "understood" in run_mocgen(*line).out
+
+
 def test_roll_outs_give_drift_recall_and_cuts(run_mocgen, tiny_model: str, tmp_path: Path) -> None:
     line = ("eval", "rollout", "--shots", "5", "--samples", "1", "--steps", "2", "--model", tiny_model)
     report = run_mocgen(*line, "--out", "report", "--format", "json").json

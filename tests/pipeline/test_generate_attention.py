@@ -118,28 +118,42 @@ def test_unknown_words_are_told_and_left_out(run_mocgen, tiny_model: str, latent
     outcome = generate_from("a red Zeppelin star zaps a zeppelin", "a.mp4", "--format", "json")
     assert outcome.code == 0
     assert outcome.json["unknown_words"] == ["zeppelin", "zaps"]
-    assert outcome.err == "mocgen: note: the model does not know 'zeppelin', 'zaps': left out\n"
+    assert outcome.err == "mocgen: note: not understood: 'zeppelin', 'zaps'\n"
     generate_from("a red star", "b.mp4")
     assert latents_of("a.mp4")[0].equal(latents_of("b.mp4")[0])
     assert generate_from("zeppelin", "c.mp4").code == 0
     assert generate_from("a zeppelin", "d.mp4", "--quiet").err == ""
 
 
+def test_open_words_are_read_as_known_ones_and_told(run_mocgen, tiny_model: str, latents_of) -> None:
+    def generate_from(prompt: str, name: str):
+        line = ("generate", prompt, "-o", name, "--no-upscale", "--seed", "3", "--model", tiny_model)
+        return run_mocgen(*line, "--format", "json")
+
+    outcome = generate_from("a crimson ball spins at the seashore in a quantum", "a.mp4")
+    assert outcome.json["read_words"] == {"crimson": "red", "seashore": "beach"}
+    assert outcome.json["unknown_words"] == ["quantum"]
+    told = "mocgen: note: read 'crimson' as 'red', 'seashore' as 'beach'; not understood: 'quantum'\n"
+    assert outcome.err == told
+    generate_from("a red ball spins at the beach", "b.mp4")
+    assert latents_of("a.mp4")[0].equal(latents_of("b.mp4")[0])
+
+
 def test_unknown_words_of_the_prompt_and_the_negative_count_too(film) -> None:
-    Path("story.toml").write_text('prompt = "a whale"\nshots = ["a red star"]\n')
+    Path("story.toml").write_text('prompt = "a lawyer"\nshots = ["a red star"]\n')
     made = film("generate", "--storyboard", "story.toml", "--negative", "fog", "-o", "v.mp4", "--no-upscale")
-    assert made["unknown_words"] == ["whale", "fog"]
+    assert made["unknown_words"] == ["lawyer", "fog"]
 
 
 def test_a_run_reports_its_events_in_order(tiny_model: str, tmp_path: Path) -> None:
     events: list[Event] = []
     settings = Settings(model=tiny_model, upscale=False)
-    generate(scene_from_prompts([STAR, "a whale"]), tmp_path / "v.mp4", settings, on_event=events.append)
+    generate(scene_from_prompts([STAR, "a lawyer"]), tmp_path / "v.mp4", settings, on_event=events.append)
     expected: list[Event] = [
         ModelLoading(model=tiny_model),
-        Notice(message="the model does not know 'whale': left out"),
+        Notice(message="not understood: 'lawyer'"),
     ]
-    for shot, caption in ((1, STAR), (2, "a whale")):
+    for shot, caption in ((1, STAR), (2, "a lawyer")):
         expected += [Step(shot=shot, shots=2, step=n, steps=2, caption=caption) for n in range(3)]
         expected.append(Writing(shot=shot, shots=2))
     assert events == expected

@@ -19,7 +19,7 @@ PROMISED = (
 
 def test_a_video_keeps_every_promise_of_its_json(film, frames_of, tiny_model: str) -> None:
     made = film("generate", STAR, CUBE, "-o", "v.mp4")
-    assert set(PROMISED.split()) | {"shots", "unknown_words"} == set(made)
+    assert set(PROMISED.split()) | {"shots", "unknown_words", "read_words"} == set(made)
     assert (made["output"], made["frames"], made["fps"], made["seconds"]) == ("v.mp4", 16, 8.0, 2.0)
     assert (made["width"], made["height"]) == (384, 384)
     assert (made["seed"], made["model"], made["shots"]) == (5, tiny_model, 2)

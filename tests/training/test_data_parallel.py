@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mocgen.errors import TrainingError
 from mocgen.training.run import train
 
 pytestmark = pytest.mark.usefixtures("_own_threads")
@@ -28,25 +29,34 @@ def torchrun(recipe: Path, out: Path, *options: str) -> subprocess.CompletedProc
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_two_processes_train_as_one(recipe: Path, tmp_path: Path) -> None:
+def test_processes_train_as_one_with_the_whole_model_or_a_part(recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text()
     result = torchrun(recipe, tmp_path / "two")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [str(tmp_path / "two" / "model")]  # printed once
     two = load_file(tmp_path / "two" / "model" / "model.safetensors")
-    recipe.write_text(recipe.read_text().replace("batch = 2\nshots", "batch = 2\naccumulate = 2\nshots"))
-    text = recipe.read_text().replace("batch = 4\nshots = 1", "batch = 4\naccumulate = 2\nshots = 1")
-    recipe.write_text(text)
+    table = (tmp_path / "two" / "loss.csv").read_text().splitlines()
+    assert len(table) == 1 + 5
+
+    recipe.write_text('parallel = "fsdp"\n' + text)
+    result = torchrun(recipe, tmp_path / "split")
+    assert result.returncode == 0, result.stderr
+    ours, theirs = (load_file(tmp_path / name / "state.safetensors") for name in ("split", "two"))
+    for name in [name for name in theirs if not name.startswith("optimizer.")]:
+        torch.testing.assert_close(
+            ours[name], theirs[name], rtol=1e-3, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+    text = text.replace("batch = 2\nshots", "batch = 2\naccumulate = 2\nshots")
+    recipe.write_text(text.replace("batch = 4\nshots = 1", "batch = 4\naccumulate = 2\nshots = 1"))
     one = load_file(train(recipe, tmp_path / "one") / "model.safetensors")
     assert one.keys() == two.keys()
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=2e-2, atol=2e-3, msg=lambda m, n=name: f"{n}: {m}")
-    table = (tmp_path / "two" / "loss.csv").read_text().splitlines()
-    assert len(table) == 1 + 5
 
 
-def test_a_failure_in_one_process_ends_all(recipe: Path, tmp_path: Path) -> None:
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two" / "config.toml").write_text("seed = 9\n")
-    result = torchrun(recipe, tmp_path / "two", "--resume")
-    assert result.returncode != 0
-    assert "another configuration" in result.stderr
+def test_a_split_model_needs_several_processes(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text('parallel = "fsdp"\n' + recipe.read_text())
+    with pytest.raises(TrainingError, match="needs several processes"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

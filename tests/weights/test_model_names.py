@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mocgen_weights import CATALOG, WeightsError, embedded_folder, resolve
+from mocgen_weights import CATALOG, WeightsError, embedded_folder, hub_id, resolve
 from mocgen_weights.hub import _HUB_ID
 
 
@@ -53,9 +53,28 @@ def test_hub_names(name: str, repo: str, revision: str | None) -> None:
     assert (match["repo"], match["revision"]) == (repo, revision)
 
 
+def test_a_name_of_the_catalogue_stands_for_its_repository() -> None:
+    repo = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
+    assert hub_id("wan2.2-ti2v-5b") == (repo, None)
+    assert hub_id("wan2.2-ti2v-5b@v1") == hub_id(f"{repo}@v1") == (repo, "v1")
+
+
 @pytest.mark.parametrize(
     "name",
-    ["nonsense", "owner/", "/name", "a/b/c", "./none", "../none", "a b/c", "owner/name@", "a@b", "a/b\n"],
+    [
+        "owner/name@../../x",
+        "embedded@v1",
+        "nonsense",
+        "owner/",
+        "/name",
+        "a/b/c",
+        "./none",
+        "../none",
+        "a b/c",
+        "owner/name@",
+        "a@b",
+        "a/b\n",
+    ],
 )
 def test_other_names_are_unknown(name: str) -> None:
     with pytest.raises(WeightsError, match="unknown model") as caught:

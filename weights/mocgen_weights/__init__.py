@@ -1,7 +1,7 @@
 """Model files: the catalogue, the Hub, safetensors reading, and the embedded checkpoint."""
 
 from .cache import Hub, cached_bytes, find_cached, remove_cached
-from .catalog import CATALOG, CatalogEntry, embedded_folder, find_entry
+from .catalog import CATALOG, CatalogEntry, embedded_folder, find_entry, word_table_file
 from .checkpoint import read_checkpoint
 from .download import Fetching, Listing, OnFetching, list_repository
 from .errors import WeightsError
@@ -45,5 +45,6 @@ __all__ = [
     "remove_cached",
     "resolve",
     "wan_renaming",
+    "word_table_file",
     "write_folder",
 ]

@@ -72,6 +72,11 @@ CATALOG: tuple[CatalogEntry, ...] = (
 )
 
 
+def word_table_file() -> Path:
+    """The table that unknown words of prompts are read with."""
+    return Path(__file__).parent / "word_table.safetensors"
+
+
 def embedded_folder() -> Path:
     """Folder of the checkpoint that ships with the package."""
     return Path(__file__).parent / "embedded"

@@ -17,6 +17,8 @@ from mocgen.training.world.specs import (
     ShotSpec,
     is_held_out,
 )
+from mocgen.training.world.synonyms import words_beyond
+from mocgen.training.world.variety import PLAIN, Variety
 from mocgen.training.world.words import STOP_WORDS, WORDS
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "MOTIONS",
     "PATTERNS",
     "PLACES",
+    "PLAIN",
     "SHAPES",
     "STOP_WORDS",
     "WORDS",
@@ -32,6 +35,7 @@ __all__ = [
     "Pose",
     "SceneSpec",
     "ShotSpec",
+    "Variety",
     "full_caption",
     "is_held_out",
     "object_mask",
@@ -42,4 +46,5 @@ __all__ = [
     "sample_scene",
     "scene_captions",
     "scene_prompt",
+    "words_beyond",
 ]

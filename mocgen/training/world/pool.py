@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mocgen.training.world.render import render_shot
 from mocgen.training.world.scenes import sample_cast, sample_scene
 from mocgen.training.world.specs import SceneSpec
+from mocgen.training.world.variety import PLAIN, Variety
 
 Rendered = tuple[SceneSpec, NDArray[np.uint8]]
 WAITING_PER_WORKER = 8  # scenes under way; bounds the memory when the consumer is slow
@@ -27,12 +28,13 @@ class _Job(NamedTuple):
     size: int
     held_out: bool
     casts: bool
+    variety: Variety
 
 
 def _render(job: _Job) -> Rendered:
     rng = np.random.default_rng((job.seed, job.number))
     if job.casts:
-        scene = sample_cast(rng, clips=job.shots, held_out=job.held_out)
+        scene = sample_cast(rng, clips=job.shots, held_out=job.held_out, variety=job.variety)
     else:
         scene = sample_scene(rng, shots=job.shots, held_out=job.held_out)
     return scene, np.stack([render_shot(shot, frames=job.frames, size=job.size) for shot in scene.shots])
@@ -48,13 +50,14 @@ def render_pool(
     workers: int,
     held_out: bool = False,
     casts: bool = False,
+    variety: Variety = PLAIN,
 ) -> Iterator[Rendered]:
     """Scenes with their frames, uint8 (shots, frames, size, size, 3), in order.
 
     Scene i depends only on (seed, i) and the sizes asked for. `workers` = 1 renders in this process.
-    With `casts` every "scene" shows one look in all of its shots.
+    With `casts` every "scene" shows one look in all of its shots, with as much variety as asked for.
     """
-    jobs = (_Job(seed, index, shots, frames, size, held_out, casts) for index in range(scenes))
+    jobs = (_Job(seed, index, shots, frames, size, held_out, casts, variety) for index in range(scenes))
     if workers <= 1:
         yield from map(_render, jobs)
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mocgen.training.world import patterns, places, shapes
+from mocgen.training.world import camera, patterns, places, shapes
 from mocgen.training.world.canvas import rgb
 from mocgen.training.world.shapes import Field
 from mocgen.training.world.specs import Look, ShotSpec
@@ -117,8 +117,18 @@ def _cast_shadow(frames: NDArray[np.float32], path: Track) -> None:
 def render_shot(shot: ShotSpec, *, frames: int = 8, size: int = 96) -> NDArray[np.uint8]:
     """A shot's frames, uint8 (frames, size, size, 3)."""
     path = track(shot, frames)
+    if shot.camera:
+        scene = _paint_scene(shot, path, camera.FINER * size)
+        video = camera.see(scene, camera.views(shot.camera, path), size)
+    else:
+        video = _paint_scene(shot, path, size)
+    return (np.clip(video, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _paint_scene(shot: ShotSpec, path: Track, size: int) -> NDArray[np.float32]:
+    """All of the scene in every frame, (T, size, size, 3)."""
     background = places.paint(shot.place, shot.pose.backdrop, size)
-    video = np.repeat(background[None], frames, axis=0)  # (T, H, W, 3)
+    video = np.repeat(background[None], len(path.x), axis=0)  # (T, H, W, 3)
     if shot.place != "outer space":
         _cast_shadow(video, path)
     windows = _windows(path, size)
@@ -126,16 +136,24 @@ def render_shot(shot: ShotSpec, *, frames: int = 8, size: int = 96) -> NDArray[n
     for t, (top, left) in enumerate(zip(windows.top, windows.left, strict=True)):
         patch = video[t, top : top + windows.side, left : left + windows.side]
         patch += cover[t, ..., None] * (color[t] - patch)
-    return (np.clip(video, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return video
 
 
 def object_mask(shot: ShotSpec, *, frames: int = 8, size: int = 96) -> NDArray[np.float32]:
     """How much of each pixel the object covers, 0..1: float32 (frames, size, size)."""
     path = track(shot, frames)
+    if shot.camera:
+        scene = _mask_scene(shot, path, camera.FINER * size)
+        return camera.see(scene, camera.views(shot.camera, path), size)
+    return _mask_scene(shot, path, size)
+
+
+def _mask_scene(shot: ShotSpec, path: Track, size: int) -> NDArray[np.float32]:
+    """How much of each pixel of the scene the object covers, (T, size, size)."""
     windows = _windows(path, size)
     distance = shapes.distance(shot.look.shape, *_turned(windows, path))
     cover = _cover(distance, (path.radius * size)[:, None, None])
-    mask = np.zeros((frames, size, size), np.float32)
+    mask = np.zeros((len(path.x), size, size), np.float32)
     for t, (top, left) in enumerate(zip(windows.top, windows.left, strict=True)):
         mask[t, top : top + windows.side, left : left + windows.side] = cover[t]
     return mask

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mocgen.training.world import captions
-from mocgen.training.world.casts import hero_reference
+from mocgen.training.world.camera import fitting_cameras
+from mocgen.training.world.casts import reference
 from mocgen.training.world.specs import (
     COLORS,
     MOTIONS,
@@ -20,6 +21,7 @@ from mocgen.training.world.specs import (
     ShotSpec,
     is_held_out,
 )
+from mocgen.training.world.variety import PLAIN, Variety
 
 HERO_RETURNS = 0.65
 PLACE_STAYS = 0.25
@@ -81,8 +83,10 @@ def _sample_motion(look: Look, past: _Past, rng: np.random.Generator) -> str:
     return motions[rng.integers(len(motions))]
 
 
-def _draw_shot(look: Look, size: float, past: _Past, held_out: bool, rng: np.random.Generator) -> ShotSpec:
-    """A shot of this look after `past`, with the same full caption twice."""
+def _draw_shot(
+    look: Look, size: float, past: _Past, held_out: bool, rng: np.random.Generator, *, moving: float = 0.0
+) -> ShotSpec:
+    """A shot of this look after `past`, with the same full caption twice; `moving`: share of camera moves."""
     place, backdrop = _sample_place(look, past, held_out, rng)
     motion = _sample_motion(look, past, rng)
     pose = Pose(
@@ -92,8 +96,14 @@ def _draw_shot(look: Look, size: float, past: _Past, held_out: bool, rng: np.ran
         phase=rng.uniform(),
         backdrop=backdrop,
     )
-    full = captions.full_caption(look, place, motion, rng)
-    return ShotSpec(look=look, place=place, motion=motion, pose=pose, caption=full, full_caption=full)
+    camera = ""
+    if moving and rng.random() < moving:
+        cameras = fitting_cameras(motion)
+        camera = cameras[rng.integers(len(cameras))]
+    full = captions.full_caption(look, place, motion, rng, camera=camera)
+    return ShotSpec(
+        look=look, place=place, motion=motion, pose=pose, caption=full, full_caption=full, camera=camera
+    )
 
 
 def _sample_shot(past: _Past, *, named: bool, held_out: bool, rng: np.random.Generator) -> ShotSpec:
@@ -110,7 +120,7 @@ def _sample_shot(past: _Past, *, named: bool, held_out: bool, rng: np.random.Gen
         caption = captions.introduction(look, shot.place, shot.motion, rng)
     elif is_hero:
         caption = captions.sentence(
-            hero_reference(past.hero, [shot.look for shot in past.shots], rng),
+            reference(past.hero, [shot.look for shot in past.shots], rng),
             place=shot.place,
             motion=shot.motion,
             rng=rng,
@@ -137,7 +147,9 @@ def sample_scene(rng: np.random.Generator, *, shots: int, held_out: bool = False
     return SceneSpec(shots=past.shots, prompt=prompt)
 
 
-def sample_cast(rng: np.random.Generator, *, clips: int, held_out: bool = False) -> SceneSpec:
+def sample_cast(
+    rng: np.random.Generator, *, clips: int, held_out: bool = False, variety: Variety = PLAIN
+) -> SceneSpec:
     """`clips` shots of one look in changing places and motions, each with a caption that names everything.
 
     Shots of several casts can be put together to scenes: see `compose.py`.
@@ -145,6 +157,6 @@ def sample_cast(rng: np.random.Generator, *, clips: int, held_out: bool = False)
     hero = _sample_look_with_places(rng, held_out, places=2)
     past = _Past(hero=hero, hero_size=rng.uniform(*DIAMETER), shots=())
     for _ in range(clips):
-        shot = _draw_shot(hero, past.hero_size, past, held_out, rng)
+        shot = _draw_shot(hero, past.hero_size, past, held_out, rng, moving=variety.camera)
         past = _Past(hero=hero, hero_size=past.hero_size, shots=(*past.shots, shot))
     return SceneSpec(shots=past.shots)

@@ -57,6 +57,7 @@ class ShotSpec:
     pose: Pose
     caption: str
     full_caption: str
+    camera: str = ""  # how it moves; empty: it stands
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class NativeModel:
         if settings.contexts is not None:
             raise UsageError("--contexts is for checkpoints of the Wan family; this model's are its own")
 
-    def notes(self, settings: Settings, *, alone: bool) -> list[str]:
+    def notes(self, settings: Settings, latents: Sequence[int], *, after_clip: bool) -> list[str]:
         """Nothing to tell."""
         return []
 

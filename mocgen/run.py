@@ -98,7 +98,7 @@ def carry_out(
     words: tuple[tuple[str, ...], dict[str, str]] = ((), {})
     if isinstance(model, NativeModel):
         words = _report_words(model, scene, settings, on_event)
-    for note in model.notes(settings, alone=len(scene.shots) == 1 and clip is None):
+    for note in model.notes(settings, plan.latents, after_clip=clip is not None):
         on_event(Notice(message=note))
     history = read_history(clip, model, seconds=context_seconds, size=plan.canvas) if clip else History()
     film = Film(

@@ -97,8 +97,8 @@ class VideoModel(Protocol):
     def check(self, settings: Settings, *, extends: bool) -> None:
         """Raises UsageError if the model cannot do what is asked for."""
 
-    def notes(self, settings: Settings, *, alone: bool) -> list[str]:
-        """What the user should know about such a run; `alone`: of one shot, after nothing."""
+    def notes(self, settings: Settings, latents: Sequence[int], *, after_clip: bool) -> list[str]:
+        """What the user should know about a run with so many latent frames in each shot."""
 
     def routing(self, settings: Settings) -> Routing:
         """How contexts are chosen."""

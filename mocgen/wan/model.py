@@ -104,17 +104,23 @@ class WanModel:
                 "leave the option out"
             )
 
-    def notes(self, settings: Settings, *, alone: bool) -> list[str]:
-        """That these checkpoints were trained otherwise."""
-        routing = self.routing(settings)
+    def notes(self, settings: Settings, latents: Sequence[int], *, after_clip: bool) -> list[str]:
+        """That these checkpoints were trained otherwise, and on shorter videos."""
+        routing, family = self.routing(settings), self.pipeline.family
+        alone = len(latents) == 1 and not after_clip
         ways = ["retrieves contexts"] if routing.policy != "dense" else []
         ways += ["makes shots one after another"] if routing.causal and not alone else []
-        if not ways:
-            return []
-        return [
-            f"experimental: {self.pipeline.family.name} was trained with dense attention over all frames, "
-            f"and here it {' and '.join(ways)} (--attention dense --no-causal runs it as it was trained)"
-        ]
+        notes = []
+        if ways:
+            notes.append(
+                f"experimental: {family.name} was trained with dense attention over all frames, "
+                f"and here it {' and '.join(ways)} (--attention dense --no-causal runs it as it was trained)"
+            )
+        if sum(latents) > self._longest:
+            notes.append(
+                f"{family.name} was trained on {family.frames} frames; in longer scenes motion may repeat"
+            )
+        return notes
 
     def routing(self, settings: Settings) -> Routing:
         """The own frame is the anchor, everything else is retrieved, unless a local window is asked for."""
@@ -194,8 +200,7 @@ class WanModel:
         frames = frames[(len(frames) - 1) % self.pipeline.temporal :]
         encoding = self._parts.vae.encoding()
         latents = [x for frame in frames for x in encoding.push(torch.from_numpy(frame[None]))]
-        longest = 1 + (self.defaults.frames - 1) // self.pipeline.temporal
-        return list(torch.cat(latents, dim=1).transpose(0, 1)[None].cpu().split(longest, dim=1))
+        return list(torch.cat(latents, dim=1).transpose(0, 1)[None].cpu().split(self._longest, dim=1))
 
     def check_latents(self, latents: Tensor) -> None:
         """Raises ValueError for another number of channels."""
@@ -219,6 +224,11 @@ class WanModel:
                 pictures.append(Picture(frames=(begin, end), thumbnail=tile))
             begin = end
         return pictures
+
+    @property
+    def _longest(self) -> int:
+        """Latent frames of the videos that the model was trained on."""
+        return 1 + (self.pipeline.family.frames - 1) // self.pipeline.temporal
 
 
 def _cut(settings: Settings) -> ContextCut:

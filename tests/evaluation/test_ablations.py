@@ -47,7 +47,7 @@ def test_the_plain_variant_is_the_operator(top_k: int) -> None:
 
 def test_the_plain_variant_computes_what_the_model_computes() -> None:
     ours = attention("moc")
-    theirs = Attention(WIDTH, HEADS, 0).eval()
+    theirs = Attention(WIDTH, HEADS, 0, rotated_routing=True).eval()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, LAYOUT.length, WIDTH, generator=torch.Generator().manual_seed(3))
     assert torch.allclose(ours(x, context()), theirs(x, context()), atol=1e-5)

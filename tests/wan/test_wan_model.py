@@ -81,3 +81,15 @@ def test_what_is_attended_to_without_retrieval(ti2v_model: WanModel) -> None:
     assert local(attention="first-frame") is None
     assert local(attention="dense") is None
     assert local(local_window=4) == 4
+
+
+def test_notes_tell_what_a_checkpoint_was_not_trained_for(ti2v_model: WanModel) -> None:
+    def notes(latents: list[int], *, after_clip: bool = False, **settings) -> str:
+        return " ".join(ti2v_model.notes(Settings(**settings), latents, after_clip=after_clip))
+
+    assert notes([31], attention="dense") == ""
+    assert "retrieves contexts (" in notes([31])
+    assert "here it makes shots one after another" in notes([5, 5], attention="dense")
+    assert "here it makes shots one after another" in notes([5], after_clip=True, attention="dense")
+    assert notes([5, 5], attention="dense", causal=False) == ""
+    assert "trained on 121 frames" in notes([31, 30], attention="dense", causal=False)

@@ -13,7 +13,8 @@ from mocgen.evaluation.open_prompts import SECOND, concepts_of, load_prompts, me
 from mocgen.text.concepts import load_word_table
 from mocgen.text.roles import tokenize
 from mocgen.text.vocabulary import Vocabulary
-from mocgen.training.world import STOP_WORDS, sample_scene, synonyms
+from mocgen.training.world import STOP_WORDS, sample_scene
+from mocgen.training.world.concepts import all_concepts
 from mocgen.training.world.words import words_of
 
 TABLE = load_word_table(mocgen_weights.word_table_file())
@@ -97,14 +98,14 @@ def test_open_prompts_are_mostly_understood(vocabulary: Vocabulary, strict: Voca
 
 
 def test_nothing_was_learned_from_the_open_prompts(strict: Vocabulary) -> None:
-    examples = {word for concept in synonyms.concepts() for text in concept.examples for word in text.split()}
+    examples = {word for concept in all_concepts() for text in concept.examples for word in text.split()}
     prompted = {word for prompt in load_prompts() for word in words_of(prompt.caption)}
     assert [word for word in sorted(examples & prompted) if strict.read(word).unknown] == []
 
 
 def test_the_table_holds_the_concepts_of_the_world() -> None:
     concepts = {concept.name: concept for concept in TABLE.concepts}
-    for concept in synonyms.concepts():
+    for concept in all_concepts():
         assert concepts[concept.name].phrase == concept.phrase
         for example in concept.examples:
             near = TABLE.nearness(example)

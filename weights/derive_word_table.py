@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from transformers import AutoModel, AutoTokenizer
 
-from mocgen.training.world import synonyms
+from mocgen.training.world.concepts import all_concepts
 
 FILE = Path(__file__).parent / "mocgen_weights" / "word_table.safetensors"
 SENTENCE = "an object in the shape of a {}"  # read best of six, colours and motions too
@@ -112,7 +112,7 @@ def concepts() -> list[dict[str, object]]:
     """Every concept with its kind, the world's usual words for it, and examples."""
     entries: list[dict[str, object]] = []
     names = color_names()
-    for concept in synonyms.concepts():
+    for concept in all_concepts():
         examples = (*concept.examples, *names.pop(concept.name, ()))
         entries.append(
             {

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from mocgen.text.vocabulary import Vocabulary
-from mocgen.training.world import synonyms, words
+from mocgen.training.world import words
+from mocgen.training.world.concepts import all_concepts
 
 from .rates import Rate
 from .reading import ATTRIBUTES, Reading
@@ -72,7 +73,7 @@ def concepts_of(caption: Sequence[str]) -> Concepts:
     """What a caption in the words of the world names; the first one counts, but for colours."""
     said: dict[str, list[str]] = {"direction": [], "motion": [], "color": [], "shape": [], "pattern": []}
     for word in caption:
-        for concept in synonyms.concepts():
+        for concept in all_concepts():
             if concept.kind in said and word in concept.examples:
                 said[concept.kind].append(concept.name)
     said["pattern"] += [name for name, nouns in words.PATTERN_NOUNS.items() if set(nouns) & set(caption)]
@@ -131,7 +132,7 @@ def shown(reading: Reading, concepts: Concepts) -> dict[str, bool]:
 def _most_said(said: set[str]) -> str | None:
     """The place of whose names most is said; whole names first."""
     best, place = (0, 0), None
-    for concept in synonyms.concepts():
+    for concept in all_concepts():
         if concept.kind != "place":
             continue
         names = [set(name.split()) for name in concept.examples]

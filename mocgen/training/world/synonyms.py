@@ -2,280 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mocgen.training.world import words
 from mocgen.training.world.variety import Variety
 from mocgen.training.world.words import Verb, words_of
 
+
+def _ways(text: str) -> tuple[str, ...]:
+    """Ways to say something, from a text with commas between them."""
+    return tuple(text.split(", "))
+
+
 MORE_SHAPE_NOUNS = {
-    "ball": (
-        "football",
-        "basketball",
-        "soccer ball",
-        "baseball",
-        "bowling ball",
-        "cannonball",
-        "disc",
-        "melon",
-        "gumball",
-        "pellet",
-        "handball",
-        "tennis ball",
-        "golf ball",
-        "bauble",
-        "coconut",
-        "eyeball",
+    "ball": _ways(
+        "football, basketball, soccer ball, baseball, bowling ball, cannonball, disc, melon, gumball, "
+        "pellet, handball, tennis ball, golf ball, bauble, coconut, eyeball"
     ),
-    "cube": (
-        "die",
-        "carton",
-        "parcel",
-        "package",
-        "suitcase",
-        "rectangle",
-        "chest",
-        "brick",
-        "container",
-        "cabinet",
-        "present",
-        "building block",
-        "basket",
-        "casket",
-        "case",
+    "cube": _ways(
+        "die, carton, parcel, package, suitcase, rectangle, chest, brick, container, cabinet, present, "
+        "building block, basket, casket, case"
     ),
-    "triangle": (
-        "cone",
-        "tent",
-        "tetrahedron",
-        "spike",
-        "arrow",
-        "delta",
-        "arrowhead",
-        "pennant",
-        "roof",
-        "spearhead",
-        "funnel",
-        "steeple",
+    "triangle": _ways(
+        "cone, tent, tetrahedron, spike, arrow, delta, arrowhead, pennant, roof, spearhead, funnel, steeple"
     ),
-    "diamond": (
-        "crystal",
-        "lozenge",
-        "octahedron",
-        "opal",
-        "rhomboid",
-        "topaz",
-        "zircon",
-    ),
-    "star": (
-        "starfish",
-        "pentacle",
-        "hexagram",
-        "snowflake",
-        "sparkle",
-        "sheriff star",
-        "pointed star",
-    ),
-    "ring": (
-        "tire",
-        "torus",
-        "circlet",
-        "bangle",
-        "wreath",
-        "halo",
-        "necklace",
-        "washer",
-        "collar",
-        "pretzel",
-        "crown",
-        "garland",
-        "anklet",
-        "belt",
+    "diamond": _ways("crystal, lozenge, octahedron, opal, rhomboid, topaz, zircon"),
+    "star": _ways("starfish, pentacle, hexagram, snowflake, sparkle, sheriff star, pointed star"),
+    "ring": _ways(
+        "tire, torus, circlet, bangle, wreath, halo, necklace, washer, collar, pretzel, crown, garland, "
+        "anklet, belt"
     ),
 }
 MORE_PATTERN_ADJECTIVES = {
-    "plain": (
-        "unpatterned",
-        "uniform",
-        "unmarked",
-        "unadorned",
-        "blank",
-    ),
-    "striped": (
-        "lined",
-        "zebra",
-        "streaked",
-        "barred",
-    ),
-    "dotted": (
-        "dappled",
-        "mottled",
-        "leopard",
-        "dalmatian",
-        "dotty",
-        "flecked",
-        "peppered",
-        "stippled",
-        "pockmarked",
-    ),
-    "checkered": (
-        "chequered",
-        "checkerboard",
-        "tartan",
-        "gingham",
-        "lattice",
-        "patchwork",
-        "mosaic",
-        "argyle",
-        "squared",
-        "crosshatched",
-        "harlequin",
-        "quilted",
-        "houndstooth",
+    "plain": _ways("unpatterned, uniform, unmarked, unadorned, blank"),
+    "striped": _ways("lined, zebra, streaked, barred"),
+    "dotted": _ways("dappled, mottled, leopard, dalmatian, dotty, flecked, peppered, stippled, pockmarked"),
+    "checkered": _ways(
+        "chequered, checkerboard, tartan, gingham, lattice, patchwork, mosaic, argyle, squared, "
+        "crosshatched, harlequin, quilted, houndstooth"
     ),
 }
 MORE_COLOR_ADJECTIVES = {
-    "red": ("reddish", "carmine", "strawberry", "cardinal", "claret", "poppy", "raspberry", "garnet"),
-    "orange": ("amber", "mandarin", "clementine", "copper", "ginger", "marigold", "persimmon"),
-    "yellow": ("blonde", "canary", "banana", "mustard", "sunflower", "saffron", "yellowish", "daffodil"),
-    "green": ("mint", "moss", "avocado", "greenish", "khaki", "shamrock", "pistachio", "fern"),
-    "cyan": ("aquamarine", "seafoam"),
-    "blue": ("denim", "ultramarine", "bluish", "blueberry", "cornflower", "indigo"),
-    "purple": ("lilac", "mauve", "amethyst", "grape", "aubergine", "eggplant", "orchid", "purplish"),
-    "pink": ("rose", "salmon", "fuchsia", "blush", "magenta", "pinkish"),
-    "white": ("cream", "chalk", "whitish", "milk", "pale", "porcelain", "vanilla", "bleached"),
-    "black": ("onyx", "coal", "obsidian", "inky", "sable", "soot", "blackish"),
+    "red": _ways("reddish, carmine, strawberry, cardinal, claret, poppy, raspberry, garnet"),
+    "orange": _ways("amber, mandarin, clementine, copper, ginger, marigold, persimmon"),
+    "yellow": _ways("blonde, canary, banana, mustard, sunflower, saffron, yellowish, daffodil"),
+    "green": _ways("mint, moss, avocado, greenish, khaki, shamrock, pistachio, fern"),
+    "cyan": _ways("aquamarine, seafoam"),
+    "blue": _ways("denim, ultramarine, bluish, blueberry, cornflower, indigo"),
+    "purple": _ways("lilac, mauve, amethyst, grape, aubergine, eggplant, orchid, purplish"),
+    "pink": _ways("rose, salmon, fuchsia, blush, magenta, pinkish"),
+    "white": _ways("cream, chalk, whitish, milk, pale, porcelain, vanilla, bleached"),
+    "black": _ways("onyx, coal, obsidian, inky, sable, soot, blackish"),
 }
 MORE_PLACE_PHRASES = {
-    "beach": (
-        "at the seafront",
-        "at the waterfront",
-        "at the harbor",
-        "in the bay",
-        "in a cove",
-        "on an island",
-        "by the palms",
-        "in the surf",
-        "on the riviera",
-        "in the tropics",
-        "in the sand",
-        "by a sandcastle",
-        "by the lighthouse",
-        "at the port",
-        "at the dock",
+    "beach": _ways(
+        "at the seafront, at the waterfront, at the harbor, in the bay, in a cove, on an island, by the "
+        "palms, in the surf, on the riviera, in the tropics, in the sand, by a sandcastle, by the "
+        "lighthouse, at the port, at the dock"
     ),
-    "desert": (
-        "in the kalahari",
-        "in the mojave",
-        "by a cactus",
-        "at an oasis",
-        "in the outback",
-        "on a mesa",
-        "in the badlands",
-        "by the camels",
-        "in the wilderness",
-        "in the drought",
-        "in the namib",
-        "in arizona",
-        "in a sandstorm",
+    "desert": _ways(
+        "in the kalahari, in the mojave, by a cactus, at an oasis, in the outback, on a mesa, in the "
+        "badlands, by the camels, in the wilderness, in the drought, in the namib, in arizona, in a "
+        "sandstorm"
     ),
-    "snowy forest": (
-        "in the ice",
-        "in siberia",
-        "in the frost",
-        "in the snowfall",
-        "by the glacier",
-        "in antarctica",
-        "in the taiga",
-        "in the woodland",
-        "in december",
-        "by a spruce",
-        "in alaska",
-        "in finland",
-        "in norway",
-        "by the igloo",
-        "in the sleet",
-        "in lapland",
+    "snowy forest": _ways(
+        "in the ice, in siberia, in the frost, in the snowfall, by the glacier, in antarctica, in the "
+        "taiga, in the woodland, in december, by a spruce, in alaska, in finland, in norway, by the "
+        "igloo, in the sleet, in lapland"
     ),
-    "meadow": (
-        "in the grassland",
-        "in a field",
-        "in the hay",
-        "at the ranch",
-        "in the garden",
-        "in the park",
-        "in the flowers",
-        "in the clover",
-        "at the farm",
-        "on the heath",
-        "in the orchard",
-        "in the paddock",
-        "at a picnic",
-        "in the savanna",
+    "meadow": _ways(
+        "in the grassland, in a field, in the hay, at the ranch, in the garden, in the park, in the "
+        "flowers, in the clover, at the farm, on the heath, in the orchard, in the paddock, at a picnic, "
+        "in the savanna"
     ),
-    "night city": (
-        "in the town",
-        "in the street",
-        "by a skyscraper",
-        "in the neon",
-        "in the nightlife",
-        "on the boulevard",
-        "on the avenue",
-        "in london",
-        "in chicago",
-        "in shanghai",
-        "in paris",
-        "in berlin",
-        "in mumbai",
-        "in the suburb",
-        "at the nightclub",
-        "in the capital",
+    "night city": _ways(
+        "in the town, in the street, by a skyscraper, in the neon, in the nightlife, on the boulevard, on "
+        "the avenue, in london, in chicago, in shanghai, in paris, in berlin, in mumbai, in the suburb, "
+        "at the nightclub, in the capital"
     ),
-    "outer space": (
-        "in the universe",
-        "on the moon",
-        "on mars",
-        "by jupiter",
-        "by a comet",
-        "by a supernova",
-        "in the void",
-        "by the spaceship",
-        "on venus",
-        "in the constellation",
-        "on pluto",
-        "in the stardust",
-        "by a black hole",
-        "by a meteor",
+    "outer space": _ways(
+        "in the universe, on the moon, on mars, by jupiter, by a comet, by a supernova, in the void, by "
+        "the spaceship, on venus, in the constellation, on pluto, in the stardust, by a black hole, by a "
+        "meteor"
     ),
-    "under the sea": (
-        "on the seabed",
-        "in the aquarium",
-        "by a submarine",
-        "in the pacific",
-        "in the seaweed",
-        "by the fish",
-        "in the kelp",
-        "by a squid",
-        "by the dolphins",
-        "in the trench",
-        "by a mermaid",
-        "by a shark",
-        "in the depths",
-        "in atlantis",
+    "under the sea": _ways(
+        "on the seabed, in the aquarium, by a submarine, in the pacific, in the seaweed, by the fish, in "
+        "the kelp, by a squid, by the dolphins, in the trench, by a mermaid, by a shark, in the depths, "
+        "in atlantis"
     ),
-    "sunset hills": (
-        "in the gloaming",
-        "at nightfall",
-        "in the afterglow",
-        "on the ridge",
-        "on the hilltop",
-        "in the highlands",
-        "at the golden hour",
-        "on a knoll",
-        "on a hillock",
-        "on the moors",
-        "in the late afternoon",
+    "sunset hills": _ways(
+        "in the gloaming, at nightfall, in the afterglow, on the ridge, on the hilltop, in the highlands, "
+        "at the golden hour, on a knoll, on a hillock, on the moors, in the late afternoon"
     ),
 }
 
@@ -346,66 +163,3 @@ def words_beyond(variety: Variety) -> frozenset[str]:
         texts += [f"{verb.present} {verb.ing}" for verbs in MORE_MOTION_VERBS.values() for verb in verbs]
         texts += [f"{verb.present} {verb.ing}" for verb in MORE_TRAVEL]
     return frozenset(word for text in texts for word in words_of(text)) - words.WORDS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Concept:
-    """A concept of the world: its kind, the usual words for it, and all words that name it."""
-
-    name: str
-    kind: str
-    phrase: tuple[str, ...]
-    examples: tuple[str, ...]
-
-
-BESIDE_THE_POINT = frozenset(words_of("near among between front bottom dry down green by wards towards"))
-NO_PLACE = frozenset(("under", "outer", "hills"))  # parts of a place's name that alone are none
-DIRECTIONS = {
-    "left": ("left", "leftwards", "leftward", "west", "westward"),
-    "right": ("right", "rightwards", "rightward", "east", "eastward"),
-}
-
-
-def concepts() -> tuple[Concept, ...]:
-    """Every concept that a caption can name. Going left and going right are a motion and a direction."""
-    kinds = (
-        ("color", words.COLOR_ADJECTIVES, MORE_COLOR_ADJECTIVES),
-        ("shape", words.SHAPE_NOUNS, MORE_SHAPE_NOUNS),
-        ("pattern", words.PATTERN_ADJECTIVES, MORE_PATTERN_ADJECTIVES),
-    )
-    found = [
-        Concept(name=name, kind=kind, phrase=(name,), examples=(*usual[name], *more[name]))
-        for kind, usual, more in kinds
-        for name in usual
-    ]
-    for name, phrases in words.PLACE_PHRASES.items():
-        examples = [" ".join(_content(phrase)) for phrase in (*phrases, *MORE_PLACE_PHRASES[name])]
-        parts = [word for phrase in phrases for word in _content(phrase) if word not in NO_PLACE]
-        found.append(
-            Concept(
-                name=name, kind="place", phrase=_content(phrases[0]),
-                examples=tuple(dict.fromkeys([*examples, *parts])),
-            )
-        )  # fmt: skip
-    for name, verbs in words.MOTION_VERBS.items():
-        if name in ("moves left", "moves right"):
-            continue
-        phrase = _content(f"{verbs[0].present} {verbs[0].tails[0]}")
-        found.append(_motion(name, phrase, (*verbs, *MORE_MOTION_VERBS[name])))
-    found.append(_motion("moves", ("moves",), (*words.MOTION_VERBS["moves left"], *MORE_TRAVEL)))
-    found += [
-        Concept(name=name, kind="direction", phrase=(name,), examples=examples)
-        for name, examples in DIRECTIONS.items()
-    ]
-    return tuple(found)
-
-
-def _motion(name: str, phrase: tuple[str, ...], verbs: Iterable[Verb]) -> Concept:
-    examples = tuple(form for verb in verbs for form in (verb.present, verb.ing) if verb.present != "gets")
-    return Concept(name=name, kind="motion", phrase=phrase, examples=examples)
-
-
-def _content(phrase: str) -> tuple[str, ...]:
-    return tuple(
-        word for word in words_of(phrase) if word not in words.STOP_WORDS and word not in BESIDE_THE_POINT
-    )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import mocgen_weights
 from mocgen.codec.embedded import to_pixels
+from mocgen.codec.wan_vae import REACH
 from mocgen.denoise import Denoiser
 from mocgen.errors import ModelError, UsageError
 from mocgen.model.attention import Routing
@@ -28,7 +29,6 @@ from mocgen.wan.parts import WanParts
 PACKAGES = ("diffusers", "transformers", "ftfy")
 STEPS, TOP_K = 50, 3
 CONTEXT_SECONDS = 2.0
-WARM_UP = 16  # latent frames before a shot that are decoded with it, so that there is no seam
 
 
 def load_pipeline(
@@ -185,7 +185,7 @@ class WanModel:
         """Goes on from the end of the past; the first latent frame of a scene is one picture."""
         decoding = self._parts.vae.decoding()
         if past:
-            tail = torch.cat([latents[0] for latents in past])[-WARM_UP:]
+            tail = torch.cat([latents[0] for latents in past])[-REACH:]
             for _ in decoding.push(tail.transpose(0, 1)):
                 pass
 

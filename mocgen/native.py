@@ -52,7 +52,7 @@ class NativeModel:
 
     def denoiser(self, canvas: Size) -> Denoiser:
         """The DiT in the loop."""
-        return NativeDenoiser(self.dit)
+        return NativeDenoiser(self.dit, shift=self.defaults.shift)
 
     def check(self, settings: Settings, *, extends: bool) -> None:
         """Raises UsageError for contexts of another shape than the model was trained with."""

@@ -18,7 +18,7 @@ from mocgen.model.memory import ContextMemory
 class SecondOrderSolver:
     """Steps of `sampling.second_order_step`."""
 
-    def __init__(self, steps: int, *, shift: float = 1.0) -> None:
+    def __init__(self, steps: int, *, shift: float) -> None:
         self._all = sampling.noise_levels(steps, shift=shift).tolist()
         self.levels: Sequence[float] = self._all[:-1]
         self._before: Sequence[Tensor] | None = None
@@ -36,8 +36,8 @@ class SecondOrderSolver:
 class NativeDenoiser:
     """The native DiT in the loop; it predicts clean latents, and a noise level of 1 is clean."""
 
-    def __init__(self, dit: MoCDiT) -> None:
-        self._dit = dit
+    def __init__(self, dit: MoCDiT, *, shift: float) -> None:
+        self._dit, self._shift = dit, shift
 
     @property
     def device(self) -> torch.device:
@@ -51,7 +51,7 @@ class NativeDenoiser:
 
     def solver(self, steps: int) -> SecondOrderSolver:
         """For one group of shots."""
-        return SecondOrderSolver(steps)
+        return SecondOrderSolver(steps, shift=self._shift)
 
     def noised(self, latents: Tensor, noise: Tensor, amount: float) -> tuple[Tensor, float]:
         """Clean latents with a share of noise."""

@@ -24,6 +24,7 @@ class Defaults:
     fps: float = 8.0
     steps: int = 28
     guidance: float = 2.5
+    shift: float = 1.0  # of the noise levels (native models); above 1: more steps near the noise
     top_k: int = 3
 
 

@@ -23,7 +23,7 @@ from .material import WORLD, ClipMaterial, Material, WorldMaterial
 from .parts import Parts
 from .progress import OnProgress, Progress, counter
 from .ranks import Ranks, join_ranks
-from .samples import sample_sheet, save_picture
+from .samples import GUIDANCE, SHIFT, sample_sheet, save_picture
 from .state import Deadline, Paused
 
 
@@ -102,7 +102,9 @@ def _train(
     )
     if ranks.first:
         codec = parts.decoder(codec, material)
-    defaults = Defaults(frames=config.data.frames, top_k=config.training.stages[-1].top_k)
+    defaults = Defaults(
+        frames=config.data.frames, guidance=GUIDANCE, shift=SHIFT, top_k=config.training.stages[-1].top_k
+    )
     return NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
 
 

@@ -15,6 +15,7 @@ from mocgen.model.memory import ContextMemory
 from mocgen.native_denoiser import NativeDenoiser
 from mocgen.text.vocabulary import Vocabulary
 
+GUIDANCE, SHIFT = 2.5, 2.0  # with which a trained model is sampled
 SAMPLE_SCENES: tuple[tuple[str, ...], ...] = (
     (
         "a red and white striped ball rolls to the right on a beach",
@@ -45,10 +46,9 @@ def sample_sheet(
     frames: int,
     routing: Routing,
     steps: int = 20,
-    guidance: float = 2.5,
 ) -> Tensor:
     """Generate the sample scenes: a picture (H, W, 3) uint8, a scene a row, first and last frame of shots."""
-    config, denoiser = model.config, NativeDenoiser(model)
+    config, denoiser = model.config, NativeDenoiser(model, shift=SHIFT)
     rows = []
     for number, captions in enumerate(SAMPLE_SCENES):
         memory = ContextMemory(config.depth)
@@ -64,7 +64,7 @@ def sample_sheet(
                 [plan],
                 prompt=None,
                 steps=steps,
-                guidance=Guidance(scale=guidance, negative=negative),
+                guidance=Guidance(scale=GUIDANCE, negative=negative),
                 routing=routing,
                 memory=memory,
             )

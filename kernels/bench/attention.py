@@ -26,6 +26,8 @@ FLEX_MAX_LENGTH = {"cpu": 8192, "cuda": 65536}  # its block mask takes L² bytes
 
 def main() -> None:
     options = parse()
+    if options.cpu_time:
+        torch.set_num_threads(1)
     rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     for length in options.lengths:
         known = {(row["length"], row["context"], row["top_k"], row["dtype"], row["backend"]) for row in rows}
@@ -61,6 +63,11 @@ def parse() -> argparse.Namespace:
         "--flex", action="store_true", help="FlexAttention with the same mask, too (compiles)"
     )
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="of the processor instead of the clock on the wall; one thread",
+    )
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     return parser.parse_args()
 
@@ -77,7 +84,7 @@ def measure(options: argparse.Namespace, length: int, top_k: int) -> dict[str, A
         device=options.device,
         backend=options.backend,
     )
-    tensors, clock = case.tensors(), Clock(options.device, options.runs)
+    tensors, clock = case.tensors(), Clock(options.device, options.runs, cpu_time=options.cpu_time)
     moc = measure_moc(case, tensors, clock, backward=options.backward)
     times = measure_dense(tensors, options.device, clock, backward=options.backward)
     if options.flex and length <= FLEX_MAX_LENGTH[options.device]:

@@ -2,9 +2,10 @@
 
 Queries are worked on in chunks of a head or a few, so that their tensors stay in the caches. Within a chunk
 the anchors are a dense pass per group of queries. Routed contexts are visited one by one (context-major): the
-queries that chose the context are gathered, attend to it, and their partial result is merged by log-sum-exp.
-The backward pass needs no merge: with the log-sum-exp and the output of the whole row, the gradients of each
-part are exact by themselves and only have to be added up.
+queries that chose the context are gathered and attend to it, and their partial results become rows of a
+table. A query's output is the sum of its rows, weighted by the softmax of their log-sum-exps. In the backward
+pass, with the log-sum-exp and the output of the whole query, the gradients of each part are exact by
+themselves and only have to be added.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ def attend(
     """
     out = torch.empty(q.shape, dtype=q.dtype)
     lse = torch.empty(q.shape[:3], dtype=_precise(q))
-
     scratch = Scratch()
 
     def work(block: HeadBlock) -> None:
@@ -77,7 +77,6 @@ def gradients(
     """Gradients of q, k, v, k_means and v_means, from what `attend` took and gave."""
     dq = torch.empty(q.shape, dtype=q.dtype)
     sums = [None if x is None else torch.zeros(x.shape, dtype=_precise(x)) for x in (k, v, k_means, v_means)]
-
     scratch = Scratch()
 
     def work(block: HeadBlock) -> None:

@@ -6,6 +6,7 @@ constants were measured with `kernels/bench/ways.py` on two cores of an AMD EPYC
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from mocgen_kernels.blocks import head_blocks
 from mocgen_kernels.grouped import foldable, folded_dims, folded_runs
-from mocgen_kernels.selection import Selection
+from mocgen_kernels.selection import WORD_BITS, Selection
 
 Method = Literal["unmasked", "folded mask", "mask", "sets", "visits", "kernels"]
 
@@ -24,7 +25,7 @@ _VISITOR = 130.0  # gather a query, merge its partial result
 _GATHERED = 45.0  # copy a key and its value, and prepare them for a call
 _CALL = 25_000.0  # whatever its size
 _CHUNK = 200_000.0  # lists of visitors, sums of their results
-_MOST_CONTEXTS = 16  # with more, sets of them are many
+_SHARED_BY = 64  # queries of a set, at least, if sets are to pay
 _VISITS_IN_REVERSE = 3.0  # how much more visits lose by a backward pass than matmuls do
 
 
@@ -73,7 +74,7 @@ def attention_info(
             del ways["mask"]
         if q.device.type != "cpu":
             del ways["visits"]
-        elif selection.layout.count <= _MOST_CONTEXTS and not compensate:
+        elif not compensate and _may_share_sets(selection):
             ways["sets"] = _sets(selection, dim)
         if torch.is_grad_enabled() and q.requires_grad and "visits" in ways:
             ways["visits"] *= _VISITS_IN_REVERSE
@@ -113,6 +114,13 @@ def _folded(selection: Selection, dim: int) -> float:
     pairs = sum((q.stop - q.start) * (k.stop - k.start) for q, k in runs)
     dims = (dim + folded_dims(selection)) / 64
     return selection.batch * selection.heads * _FOLDED_PAIR * pairs * dims + _CALL * (4 + len(runs))
+
+
+def _may_share_sets(selection: Selection) -> bool:
+    """Whether so few sets can be chosen that it is worth while to look which of them are."""
+    candidates = max(len(group.candidates) for group in selection.groups)
+    sets = math.comb(candidates, min(int(selection.budget), candidates))
+    return selection.layout.count <= WORD_BITS and sets * _SHARED_BY <= selection.query_length
 
 
 def _sets(selection: Selection, dim: int) -> float:

@@ -163,14 +163,14 @@ class _Chooser:
                     begin = chunk.first // 16
                     halves[some.batch, some.heads, span, begin : begin + bits.shape[-1]] = bits
 
-        workers = worth_threads(numbers)
-        spans = self.spans(batch * heads, -(-length // workers))
         if q.device.type == "cpu":
-            shares = _SHARES * workers
-            for_each([spans[i::shares] for i in range(min(shares, len(spans)))], work, numbers=numbers)
+            workers = worth_threads(numbers)
+            spans = self.spans(batch * heads, -(-length // workers))
+            shares = min(_SHARES * workers, len(spans))
+            for_each([spans[i::shares] for i in range(shares)], work, numbers=numbers)
         else:
             with torch.no_grad():
-                work(spans)
+                work(self.spans(batch * heads, length))
         return words
 
     def spans(self, pairs: int, longest: int) -> list[slice]:

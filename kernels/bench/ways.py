@@ -3,7 +3,7 @@
     python kernels/bench/ways.py
 
 Milliseconds on random tensors, 4 heads of 64 dimensions; estimates start from the time of dense attention on
-the same tokens. This is where the constants of the plan come from.
+the same tokens.
 """
 
 from __future__ import annotations

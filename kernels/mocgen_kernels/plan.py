@@ -1,7 +1,7 @@
 """Which of several exact ways to attend is the cheapest, and what it is expected to cost.
 
 The unit of cost is the time that unmasked attention takes for one (query, key) pair of 64 dimensions. The
-constants were measured with `kernels/bench/ways.py` on two cores of an AMD EPYC (AVX-512).
+constants were measured on an AMD EPYC (AVX-512); `kernels/bench/ways.py` compares what comes of them.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@
 
 Every context is a shot of its own, routing is not causal, and the own context is the only anchor, so the
 density is (top_k + 1) contexts of all. Times are the best of some runs; ours include routing. Rows are
-written to --out as they come; a row that is there already is not measured again. On a GPU the parity tests
-run first.
+written to --out as they come; a row that is there already is not measured again. For GPUs see gpu.py.
 """
 
 from __future__ import annotations
@@ -14,27 +13,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
-import sys
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import DENSE, Clock, dense_ways, extra_memory, flex, hardware
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from mocgen_kernels import ContextLayout, Kind, attention_info, moc_attention, route
+from cases import Case, best_dense, chosen, measure_dense, measure_moc
+from measuring import Clock, flex, hardware
 
 FLEX_MAX_LENGTH = {"cpu": 8192, "cuda": 65536}  # its block mask takes L² bytes per head to build
 
 
 def main() -> None:
     options = parse()
-    if options.device == "cuda" and not options.no_parity:
-        tests = Path(__file__).parents[2] / "tests" / "kernels" / "triton_parity.py"
-        subprocess.run([sys.executable, "-m", "pytest", "-q", str(tests)], check=True)
+    if options.cpu_time:
+        torch.set_num_threads(1)
     rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     for length in options.lengths:
         known = {(row["length"], row["context"], row["top_k"], row["dtype"], row["backend"]) for row in rows}
@@ -70,64 +63,34 @@ def parse() -> argparse.Namespace:
         "--flex", action="store_true", help="FlexAttention with the same mask, too (compiles)"
     )
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--no-parity", action="store_true")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="of the processor instead of the clock on the wall; one thread",
+    )
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     return parser.parse_args()
 
 
 def measure(options: argparse.Namespace, length: int, top_k: int) -> dict[str, Any]:
     """One row: seconds, ratios, memory."""
-    count = length // options.context
-    layout = ContextLayout(lengths=[options.context] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.dtype]
-    generator = torch.Generator().manual_seed(0)
-    shape = (1, length, options.heads, options.dim)
-    q, k, v, grad = (torch.randn(shape, generator=generator).to(options.device, dtype) for _ in range(4))
-    settings: dict[str, Any] = {"top_k": top_k, "causal": False, "backend": options.backend}
-
-    def choose() -> Any:
-        return route(q, k, layout, **settings)
-
-    def ours() -> Tensor:
-        return moc_attention(q, k, v, layout, **settings)
-
-    def both(attend: Callable[[], Tensor]) -> Callable[[], None]:
-        def run() -> None:
-            for x in (q, k, v):
-                x.requires_grad_(True).grad = None
-            attend().backward(grad)
-            for x in (q, k, v):
-                x.requires_grad_(False).grad = None
-
-        return run
-
-    tensors = 4 * q.numel() * q.element_size()
-    memory = (extra_memory(options.device, ours) - tensors / 4) / tensors  # first: nothing is warm
-    selection = choose()
-    row: dict[str, Any] = {
-        "length": length,
-        "context": options.context,
-        "top_k": top_k,
-        "heads": options.heads,
-        "dim": options.dim,
-        "dtype": options.dtype,
-        "backend": options.backend,
-        "density": selection.density(),
-        "method": attention_info(selection, q, backend=options.backend).method,
-        "extra_memory": memory,
-    }
-    clock = Clock(options.device, options.runs)
-    others = dict(dense_ways(options.device, q, k, v))
+    case = Case(
+        length=length,
+        context=options.context,
+        top_k=top_k,
+        heads=options.heads,
+        dim=options.dim,
+        dtype=options.dtype,
+        device=options.device,
+        backend=options.backend,
+    )
+    tensors, clock = case.tensors(), Clock(options.device, options.runs, cpu_time=options.cpu_time)
+    moc = measure_moc(case, tensors, clock, backward=options.backward)
+    times = measure_dense(tensors, options.device, clock, backward=options.backward)
     if options.flex and length <= FLEX_MAX_LENGTH[options.device]:
-        others["flex"] = flex(selection, q, k, v)
-    row["forward"] = {name: clock.time(attend) for name, attend in others.items()}
-    row["forward"]["moc"] = clock.time(ours)
-    row["routing"] = clock.time(choose)
-    if options.backward:
-        dense_only = {name: attend for name, attend in others.items() if name != "flex"}
-        row["forward_backward"] = {name: clock.time(both(x)) for name, x in dense_only.items()}
-        row["forward_backward"]["moc"] = clock.time(both(ours))
-    return row
+        attend = flex(chosen(case, *tensors[:2]), *tensors[:3])
+        times["flex"] = {"flex": clock.time(attend)}
+    return {**asdict(case), "dense": times, **moc}
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -135,15 +98,14 @@ def print_table(rows: list[dict[str, Any]]) -> None:
              "routing", "fwd+bwd", "flex", "memory")  # fmt: skip
     lines = [heads]
     for row in rows:
-        dense, moc = best_dense(row["forward"]), row["forward"]["moc"]
-        both = row.get("forward_backward")
-        flexed = row["forward"].get("flex")
+        times, moc, both = row["dense"], row["forward"], row.get("forward_backward")
+        dense, flexed = best_dense(times["forward"]), times.get("flex", {}).get("flex")
         lines.append(
             (
                 str(row["length"]), str(row["context"]), str(row["top_k"]), row["dtype"], row["method"],
                 f"{row['density']:.3f}", f"{dense:.4f}", f"{moc:.4f}", f"{dense / moc:.2f}x",
                 f"{dense / moc * row['density']:.0%}", f"{row['routing'] / moc:.1%}",
-                f"{best_dense(both) / both['moc']:.2f}x" if both else "-",
+                f"{best_dense(times['forward_backward']) / both:.2f}x" if both else "-",
                 f"{flexed / moc:.1f}x" if flexed else "-", f"{row['extra_memory']:.2f}",
             )
         )  # fmt: skip
@@ -157,15 +119,11 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 def print_exponent(rows: list[dict[str, Any]]) -> None:
     """Slope of log seconds over log tokens, by least squares, of rows with one budget."""
     x = [math.log(row["length"]) for row in rows]
-    y = [math.log(row["forward"]["moc"]) for row in rows]
+    y = [math.log(row["forward"]) for row in rows]
     spread = [a - sum(x) / len(x) for a in x]
     if any(spread):
         slope = sum(a * b for a, b in zip(spread, y, strict=True)) / sum(a * a for a in spread)
         print(f"cost exponent over tokens at k = {rows[-1]['top_k']}: {slope:.3f}")
-
-
-def best_dense(times: dict[str, float | None]) -> float:
-    return min(t for name, t in times.items() if name in DENSE and t is not None)
 
 
 if __name__ == "__main__":

@@ -22,30 +22,35 @@ DENSE = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
 
+_SHORTEST = 0.05  # seconds; what is faster is repeated
+
 
 class Clock:
-    """Best time of some runs."""
+    """Best time of some runs; of the processor alone with `cpu_time`, for machines that others use too."""
 
-    def __init__(self, device: str, runs: int) -> None:
+    def __init__(self, device: str, runs: int, *, cpu_time: bool = False) -> None:
         self.device, self.runs = device, runs
+        self._now = time.process_time if cpu_time else time.perf_counter
 
     def time(self, run: Callable[[], Any]) -> float | None:
         """Seconds; None where it cannot run on this device."""
         try:
             run()
-            return min(self._once(run) for _ in range(self.runs))
+            once = self._once(run, 1)
+            repeats = min(100, max(1, int(_SHORTEST / once)))
+            more = self.runs if repeats > 1 else self.runs - 1
+            return min([once, *(self._once(run, repeats) for _ in range(more))])
         except RuntimeError as error:
             print(f"not measured: {str(error).splitlines()[0]}", file=sys.stderr)
             return None
 
-    def _once(self, run: Callable[[], Any]) -> float:
+    def _once(self, run: Callable[[], Any], repeats: int) -> float:
         self._wait()
-        start, repeats = time.perf_counter(), 0
-        while repeats == 0 or time.perf_counter() - start < 0.05:
+        start = self._now()
+        for _ in range(repeats):
             run()
-            repeats += 1
         self._wait()
-        return (time.perf_counter() - start) / repeats
+        return (self._now() - start) / repeats
 
     def _wait(self) -> None:
         if self.device == "cuda":
@@ -68,7 +73,7 @@ def dense_ways(device: str, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[s
             yield name, attend(backend)
 
 
-def flex(selection: Any, q: Tensor, k: Tensor, v: Tensor) -> Callable[[], Tensor]:
+def flex(selection: Any, q: Tensor, k: Tensor, v: Tensor, *, compiled: bool = True) -> Callable[[], Tensor]:
     """FlexAttention with the mask of the selection; the mask is built outside of the time."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
@@ -79,9 +84,9 @@ def flex(selection: Any, q: Tensor, k: Tensor, v: Tensor) -> Callable[[], Tensor
         return attended[b, h, i, contexts[j]]
 
     mask = create_block_mask(sees, q.shape[0], q.shape[2], q.shape[1], k.shape[1], device=str(q.device))
-    compiled = torch.compile(flex_attention)
+    attend = torch.compile(flex_attention) if compiled else flex_attention
     parts = [x.transpose(1, 2) for x in (q, k, v)]
-    return lambda: compiled(*parts, block_mask=mask).transpose(1, 2)
+    return lambda: attend(*parts, block_mask=mask).transpose(1, 2)
 
 
 def extra_memory(device: str, run: Callable[[], Any]) -> float:

@@ -3,7 +3,7 @@
     python kernels/bench/ways.py
 
 Milliseconds on random tensors, 4 heads of 64 dimensions; estimates start from the time of dense attention on
-the same tokens. This is where the constants of the plan come from.
+the same tokens.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import torch
 from measuring import Clock, dense_ways
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from mocgen_kernels import ContextLayout, Kind, attention_info, cpu, grouped, route
+from mocgen_kernels import ContextLayout, Kind, attention_info, cpu, grouped, route, sets
 
 CASES = (  # tokens, tokens per context, top_k, causal
     (512, 64, 1, False),
     (1024, 64, 2, False),
     (1024, 64, 2, True),
     (1024, 256, 1, False),
+    (1024, 256, 2, False),
     (2048, 64, 5, True),
     (2048, 256, 1, False),
     (4096, 256, 2, False),
@@ -31,7 +32,7 @@ CASES = (  # tokens, tokens per context, top_k, causal
 
 def main() -> None:
     clock = Clock("cpu", runs=5)
-    print("tokens  context  k  causal  dense  folded mask  visits  visits estimated  taken")
+    print("tokens  context  k  causal  dense  folded mask  sets  visits  visits estimated  taken")
     for length, context, top_k, causal in CASES:
         q, k, v = (torch.randn(1, length, 4, 64) for _ in range(3))
         count = length // context
@@ -40,8 +41,11 @@ def main() -> None:
         dense = clock.time(dict(dense_ways("cpu", q, k, v))["flash"]) or 0.0
         folded = clock.time(lambda: grouped.grouped_attention(q, k, v, selection)) or 0.0  # noqa: B023
         visited = clock.time(lambda: cpu.routed_attention(q, k, v, selection)) or 0.0  # noqa: B023
+        by_sets = clock.time(lambda: sets.attention_by_sets(q, k, v, selection)) or 0.0  # noqa: B023
         info = attention_info(selection, q, backend="cpu")
-        times = "  ".join(f"{1e3 * x:7.2f}" for x in (dense, folded, visited, dense * info.cost / info.dense))
+        times = "  ".join(
+            f"{1e3 * x:7.2f}" for x in (dense, folded, by_sets, visited, dense * info.cost / info.dense)
+        )
         print(
             f"{length:6}  {context:7} {top_k:2}  {causal!s:6} {times}  {attention_info(selection, q).method}"
         )

@@ -24,33 +24,44 @@ _VISITORS = 384  # of a context in a chunk: fewer do not outweigh reading its ke
 _WORTH_THREADS = 1 << 20  # numbers to work on
 
 
-@dataclass(frozen=True)
-class Head:
-    """One head of one batch item."""
+@dataclass(frozen=True, kw_only=True)
+class HeadBlock:
+    """Heads begin … end − 1 of one batch item, their queries in chunks of `step`."""
 
     batch: int
-    head: int
+    begin: int
+    end: int
+    step: int
+
+    @property
+    def heads(self) -> int:
+        """Number of heads, h."""
+        return self.end - self.begin
 
     def of(self, x: Tensor) -> Tensor:
-        """The head's part of (B, L, H, …), a view: (1, 1, L, …)."""
-        return x[self.batch : self.batch + 1, :, self.head : self.head + 1].transpose(1, 2)
+        """The block's part of (B, L, H, …), a view: (1, h, L, …)."""
+        return x[self.batch : self.batch + 1, :, self.begin : self.end].transpose(1, 2)
 
     def words(self, selection: Selection) -> Tensor:
-        """Bits of the routed contexts: (Lq, W)."""
+        """Bits of the routed contexts: (h, Lq, W)."""
         assert selection.words is not None
-        return selection.words[self.batch, self.head]
+        return selection.words[self.batch, self.begin : self.end]
+
+    def chunks(self, length: int) -> list[slice]:
+        """Chunks of `length` queries."""
+        return [slice(start, min(start + self.step, length)) for start in range(0, length, self.step)]
 
 
-def heads(selection: Selection) -> list[Head]:
-    """All heads of all batch items."""
-    return [Head(batch, head) for batch in range(selection.batch) for head in range(selection.heads)]
-
-
-def chunks(selection: Selection) -> list[slice]:
-    """Queries in chunks, few enough for the caches but so many that a context has enough visitors."""
-    step = max(1, round(_VISITORS * selection.layout.count / max(selection.budget, 1.0)))
-    length = selection.query_length
-    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+def head_blocks(selection: Selection) -> list[HeadBlock]:
+    """Chunks so long, or blocks so large, that contexts have enough visitors; a block for every thread."""
+    step = max(1, round(_VISITORS * max(32, selection.layout.count) / max(selection.budget, 1.0)))
+    pairs = selection.batch * selection.heads
+    size = min(max(1, step // selection.query_length), selection.heads, -(-pairs // torch.get_num_threads()))
+    return [
+        HeadBlock(batch=batch, begin=begin, end=min(begin + size, selection.heads), step=step)
+        for batch in range(selection.batch)
+        for begin in range(0, selection.heads, size)
+    ]
 
 
 class Scratch(threading.local):

@@ -13,7 +13,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from mocgen_kernels.blocks import Head
+from mocgen_kernels.blocks import HeadBlock
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.selection import Selection, unpack_bits
 
@@ -41,20 +41,22 @@ class Summaries:
     """What some queries of a chunk see of the contexts that they skip."""
 
     span: slice  # the queries, counted within the chunk
-    bias: Tensor  # (1, 1, Q, C): log n where skipped, else −inf
-    nothing: Tensor  # (1, 1, Q) bool: no context is skipped
+    bias: Tensor  # (1, h, Q, C): log n where skipped, else −inf
+    nothing: Tensor  # (1, h, Q) bool: no context is skipped
 
 
-def summaries(head: Head, chunk: slice, selection: Selection, dtype: torch.dtype) -> Iterator[Summaries]:
+def summaries(
+    block: HeadBlock, chunk: slice, selection: Selection, dtype: torch.dtype
+) -> Iterator[Summaries]:
     """All queries of the chunk, some at a time; for a selection that depends on tokens, on the CPU."""
     layout, table = selection.layout, selection.candidate_table
     lengths = log_lengths(layout).to(dtype)
     contexts = layout.token_contexts()[-selection.query_length :] - selection.first_query_context  # (Lq,)
-    words = head.words(selection)[None, None]  # (1, 1, Lq, W)
-    step = max(1, _CHUNK_ELEMENTS // layout.count)
+    words = block.words(selection)[None]  # (1, h, Lq, W)
+    step = max(1, _CHUNK_ELEMENTS // (block.heads * layout.count))
     for start in range(chunk.start, chunk.stop, step):
         some = slice(start, min(start + step, chunk.stop))
-        skipped = ~unpack_bits(words[:, :, some], layout.count)  # (1, 1, Q, C)
+        skipped = ~unpack_bits(words[:, :, some], layout.count)  # (1, h, Q, C)
         skipped &= table[contexts[some]]
         yield Summaries(
             span=slice(some.start - chunk.start, some.stop - chunk.start),

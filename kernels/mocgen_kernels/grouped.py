@@ -99,7 +99,7 @@ def _static_parts(q: Tensor, scene: _Scene, selection: Selection) -> list[Tensor
         if summarised:
             lengths = log_lengths(layout)[list(summarised)].to(q.device, q.dtype)
             bias = torch.cat((lengths.new_zeros(keys.shape[1] - len(summarised)), lengths))[None, None, None]
-        parts.append(_attend(q[:, tokens], keys, values, bias))
+        parts.append(attend(q[:, tokens], keys, values, bias))
     return parts
 
 
@@ -168,7 +168,7 @@ def _folded_parts(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> list
     marks = torch.nn.functional.one_hot(layout.token_contexts(k.device), extra).to(k.dtype)  # (L, n)
     q = torch.cat((q, bias), dim=-1)
     k = torch.cat((k, marks[None, :, None].expand(*k.shape[:3], extra)), dim=-1)
-    return [_attend(q[:, a], k[:, b], v[:, b], None) for a, b in folded_runs(selection)]
+    return [attend(q[:, a], k[:, b], v[:, b], None) for a, b in folded_runs(selection)]
 
 
 def _masked_part(q: Tensor, scene: _Scene, selection: Selection, group: QueryGroup) -> Tensor:
@@ -180,7 +180,7 @@ def _masked_part(q: Tensor, scene: _Scene, selection: Selection, group: QueryGro
     bias = _bias(selection, group, contexts, summarised, q)
     if bias is None:
         keys, values = (x[:, : sum(layout.lengths[c] for c in contexts)] for x in (keys, values))
-    return _attend(q[:, group.start : group.stop], keys, values, bias)
+    return attend(q[:, group.start : group.stop], keys, values, bias)
 
 
 def _bias(
@@ -207,7 +207,7 @@ def _bias(
     return bias
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Softmax attention; q and k may have more dimensions than v (B, m, H, D), which sets the scale."""
     dim = v.shape[-1]
     scale, folded = dim**-0.5, q.shape[-1] - dim

@@ -146,7 +146,6 @@ class _Chooser:
         """Bits of the routed contexts: q (B, Lq, H, D) → (B, H, Lq, W) int32."""
         batch, length, heads = q.shape[:3]
         numbers = max(q.numel(), batch * heads * length * self.layout.count)
-        workers = worth_threads(numbers) if q.device.type == "cpu" else 1
         words = torch.zeros(
             batch, heads, length, words_for(self.layout.count), dtype=torch.int32, device=q.device
         )
@@ -156,19 +155,22 @@ class _Chooser:
         def work(spans: list[slice]) -> None:
             for span in spans:
                 chunk = self.chunk(span, q.device)
-                for some in self.heads(q, chunk) if chunk is not None else ():
+                if chunk is None:
+                    continue
+                for some in self.heads(q, chunk):
                     part = q[some.batch, span, some.heads]
                     bits = pack_columns(self.routed(part, chunk, some, scratch))  # (B, H, Q, n / 16)
                     begin = chunk.first // 16
                     halves[some.batch, some.heads, span, begin : begin + bits.shape[-1]] = bits
 
-        spans = self.spans(batch * heads, -(-length // workers))
         if q.device.type == "cpu":
-            shares = _SHARES * workers
-            for_each([spans[i::shares] for i in range(min(shares, len(spans)))], work, numbers=numbers)
+            workers = worth_threads(numbers)
+            spans = self.spans(batch * heads, -(-length // workers))
+            shares = min(_SHARES * workers, len(spans))
+            for_each([spans[i::shares] for i in range(shares)], work, numbers=numbers)
         else:
             with torch.no_grad():
-                work(spans)
+                work(self.spans(batch * heads, length))
         return words
 
     def spans(self, pairs: int, longest: int) -> list[slice]:

@@ -13,31 +13,34 @@ _RADIX_FROM = 1 << 15  # torch sorts lists of integers from this length on by di
 
 @dataclass(frozen=True, kw_only=True)
 class Visits:
-    """Who chose what among Q queries of one head: n pairs of query and context.
+    """Who chose what among the Q queries of each of h heads: n pairs of row and context.
 
-    Parts of the queries' results lie in a table of Q + n rows: one per query for its anchors, then one per
-    pair, context by context.
+    Rows are counted head by head, and so are contexts. Parts of the results lie in a table of h · Q + n rows:
+    one per row for its anchors, then one per pair, context by context.
     """
 
-    counts: list[int]  # visitors of every context, C
-    rows: Tensor  # (n,) int64: the visitors, context by context, ascending within each
-    order: Tensor  # (Q + n,) int64: rows of the table, query by query, anchors first
-    begins: Tensor  # (Q,) int64: where each query begins in `order`
+    counts: list[int]  # visitors of every context, h · C
+    rows: Tensor  # (n,) int64: the visitors, context by context, ascending
+    order: Tensor  # (h · Q + n,) int64: rows of the table, query by query, anchors first
+    begins: Tensor  # (h · Q,) int64: where each query begins in `order`
 
     @classmethod
     def of(cls, words: Tensor, count: int) -> Visits:
-        """From bits (Q, W) over `count` contexts."""
-        length, width = words.shape[0], words.shape[1] * 32
-        octets = words.contiguous().view(torch.uint8).view(-1)  # (Q · 4 W,), least significant first
+        """From bits (h, Q, W) over `count` contexts."""
+        heads, width = words.shape[0], words.shape[2] * 32
+        length, count = heads * words.shape[1], heads * count
+        octets = words.contiguous().view(torch.uint8).view(-1)  # (h · Q · 4 W,), least significant first
         hits = octets.nonzero().view(-1)
         masks = 1 << torch.arange(8, dtype=torch.uint8)
         bits = octets.index_select(0, hits)[:, None].bitwise_and(masks).view(-1).nonzero().view(-1)
-        pairs = hits.index_select(0, bits >> 3).mul_(8).add_(bits & 7)  # query · 32 W + context, ascending
+        pairs = hits.index_select(0, bits >> 3).mul_(8).add_(bits & 7)  # row · 32 W + context, ascending
         queries = pairs.div(width, rounding_mode="floor")
         contexts = pairs.sub_(queries * width)
+        if heads > 1:
+            contexts.add_(queries.div(words.shape[1], rounding_mode="floor").mul_(count // heads))
         by_context = _argsort(contexts, count)
         number = torch.arange(length + len(queries))
-        chosen = torch.bincount(queries, minlength=length)  # (Q,)
+        chosen = torch.bincount(queries, minlength=length)  # (h · Q,)
         begins = chosen.cumsum(0).sub_(chosen).add_(number[:length])
         order = torch.empty_like(number)
         order[begins] = number[:length]
@@ -51,13 +54,13 @@ class Visits:
         )
 
     def sums(self, table: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Sum of every query's rows of the table (Q + n, D), times the rows' weights (Q + n,): (Q, D)."""
+        """Sum of every query's rows of the table (h · Q + n, D), weighted (h · Q + n,): (h · Q, D)."""
         if weights is not None:
             weights = weights.index_select(0, self.order)
         return embedding_bag(self.order, table, self.begins, mode="sum", per_sample_weights=weights)
 
     def softmax(self, lse: Tensor) -> tuple[Tensor, Tensor]:
-        """From log-sum-exps of the rows (Q + n,): every row's share of its query, the query's own (Q,)."""
+        """From log-sum-exps of the table's rows: their shares in their queries, the queries' own (h · Q,)."""
         length = len(self.begins)
         peak = lse[:length].scatter_reduce(0, self.rows, lse[length:], "amax")
         rows = torch.cat((torch.arange(length), self.rows))

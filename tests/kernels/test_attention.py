@@ -20,6 +20,7 @@ from mocgen_kernels import (
     route,
     routed_attention,
 )
+from mocgen_kernels.sets import attention_by_sets
 
 BACKENDS = ("reference", "cpu", "auto")
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -281,3 +282,23 @@ def test_auto_takes_the_cheaper_way() -> None:
         assert attention_info(selection, q, backend="cpu").method == "visits"
         outs = [routed_attention(q, k, v, layout, selection, backend=b) for b in ("auto", "reference")]
         assert (outs[0] - outs[1]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("first", [0, 9])
+@pytest.mark.parametrize("causal", [True, False])
+def test_sets_equal_masked(ragged: ContextLayout, qkv: Make, causal: bool, first: int) -> None:
+    q, k, v = qkv(ragged, tail=ragged.length - ragged.offsets[first])
+    selection = route(q, k, ragged, top_k=2, causal=causal)
+    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    actual = with_gradients(attention_by_sets(q, k, v, selection), q, k, v)
+    assert max(errors(actual, expected)) <= 1e-5
+
+
+def test_few_contexts_are_attended_to_set_by_set() -> None:
+    layout = ContextLayout(lengths=[256] * 4, kinds=[Kind.VIDEO] * 4, shots=range(4))
+    q, k, v = torch.randn(3, 1, layout.length, 2, 16, generator=torch.Generator().manual_seed(0))
+    selection = route(q, k, layout, top_k=2, causal=False)
+    assert attention_info(selection, q).method == "sets"
+    assert len(selection.sets.counts) == 8  # of two heads: any three contexts of four
+    outs = [routed_attention(q, k, v, layout, selection, backend=b) for b in ("auto", "reference")]
+    assert (outs[0] - outs[1]).abs().max() <= 1e-5

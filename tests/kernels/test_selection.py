@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mocgen_kernels import ContextLayout, Kind, route
-from mocgen_kernels.selection import pack_bits, unpack_bits
+from mocgen_kernels.selection import pack_bits, pack_columns, unpack_bits
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
@@ -22,6 +22,9 @@ def test_bits_survive_packing(count: int) -> None:
     assert words.dtype is torch.int32
     assert words.shape == (2, 3, 5, -(-count // 32))
     assert torch.equal(unpack_bits(words, count), bits)
+    for columns in (bits.transpose(2, 3), bits.transpose(2, 3).float()):
+        halves = pack_columns(columns)  # (2, 3, 5, ceil(count / 16))
+        assert torch.equal(halves, words.view(torch.int16)[..., : halves.shape[-1]])
 
 
 @pytest.mark.parametrize("policy", ["moc", "window"])

@@ -110,7 +110,9 @@ def attend(
     routing, layout, descriptors, recall = context.routing, context.layout, None, None
     if context.memory is not None:
         reach = routing.reach if routing.policy == "moc" else None
-        recall = context.memory.recall(layer, k, v, layout, asking=asking, asked=asked, reach=reach)
+        recall = context.memory.recall(
+            layer, k, v, layout, asking=asking, asked=asked, reach=reach, top_k=routing.top_k
+        )
         k, v, layout, descriptors = recall.keys, recall.values, recall.layout, recall.descriptors
     selection = route(
         asking,

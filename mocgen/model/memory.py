@@ -15,6 +15,8 @@ from mocgen_kernels import ContextLayout, pool_descriptors
 from .contexts import GLOBAL_PROMPT, PackedScene, layout_after
 from .store import SpillingStore
 
+VOTERS = 1024  # queries, evenly spaced, that the outer loop asks at most
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recall:
@@ -55,7 +57,6 @@ class ContextMemory:
         # what came last: keys and values (2, 1, n, H, D) on the CPU, descriptors
         self._current: list[tuple[Tensor, Tensor] | None] = [None] * layers
         self._descriptors: list[Tensor | None] = [None] * layers  # (1, contexts, H, D) fp32
-        self._shot_keys: list[list[Tensor]] = [[] for _ in range(layers)]  # mean key (H, D) of each block
 
     @property
     def tokens(self) -> int:
@@ -81,17 +82,17 @@ class ContextMemory:
         asking: Tensor,
         asked: Tensor,
         reach: int | None,
+        top_k: int,
     ) -> Recall:
         """The past and the current shots' k and v, (1, n, H, D) each, as one sequence.
 
         `asking` and `asked` are the queries and keys that routing goes by, of the current shots:
         q and k themselves, or what they were before their rotary turn.
-        With more remembered shots than `reach`, an outer loop picks those whose mean key scores highest
-        with the mean query of the current shots (the outer loop of Cai et al., arXiv 2508.21058, here
-        per layer); None: all.
-        The global prompt is always recalled.
+        With more remembered shots than `reach`, an outer loop first picks that many, in each layer (after
+        the outer loop of Cai et al., arXiv 2508.21058): every query and head votes for the shots of its
+        `top_k` best contexts. None: all. The global prompt is always recalled.
         """
-        blocks = self._choose(layer, asking, reach)
+        blocks = self._choose(layer, asking, reach, top_k)
         first = self.layout.count if self.layout is not None else 0
         contexts = (*(c for block in blocks for c in block.contexts), *range(first, scene.count))
         new = pool_descriptors(asked, _part(scene, range(first, scene.count)))
@@ -118,7 +119,6 @@ class ContextMemory:
             contexts = list(run)
             self._blocks.append(_Block(shot=shot, contexts=range(contexts[0], contexts[-1] + 1)))
         new_blocks = [block for block in self._blocks if block.contexts.start >= first]
-        lengths = torch.tensor(layout.lengths[first:])
         for layer, current in enumerate(self._current):
             if current is None:
                 raise RuntimeError("commit() follows a forward pass of the model with this memory")
@@ -126,24 +126,27 @@ class ContextMemory:
             past = self._descriptors[layer]
             self._descriptors[layer] = new if past is None else torch.cat((past, new), dim=1)
             for block in new_blocks:
-                own = slice(block.contexts.start - first, block.contexts.stop - first)
-                weights = (lengths[own] / lengths[own].sum()).to(new.device)
-                self._shot_keys[layer].append(torch.einsum("c,chd->hd", weights, new[0, own]))
                 begin = layout.offsets[block.contexts.start] - layout.offsets[first]
                 end = layout.offsets[block.contexts.stop] - layout.offsets[first]
                 self._store.put((layer, block.shot), pair[:, :, begin:end].contiguous())
             self._current[layer] = None
         self.layout = layout
 
-    def _choose(self, layer: int, q: Tensor, reach: int | None) -> list[_Block]:
-        """The outer loop: the global prompt and at most `reach` shots, in order."""
-        shots = [i for i, block in enumerate(self._blocks) if block.shot != GLOBAL_PROMPT]
-        if reach is None or len(shots) <= reach:
+    def _choose(self, layer: int, q: Tensor, reach: int | None, top_k: int) -> list[_Block]:
+        """The outer loop: the global prompt and at most `reach` shots, in order. q: (1, Lq, H, D)."""
+        shots = [block for block in self._blocks if block.shot != GLOBAL_PROMPT]
+        descriptors = self._descriptors[layer]
+        if reach is None or len(shots) <= reach or descriptors is None:
             return self._blocks
-        shot_keys = torch.stack([self._shot_keys[layer][i] for i in shots])  # (S, H, D)
-        scores = torch.einsum("hd,shd->s", q[0].float().mean(dim=0), shot_keys)
-        chosen = {shots[i] for i in scores.topk(reach).indices.tolist()}
-        return [block for i, block in enumerate(self._blocks) if block.shot == GLOBAL_PROMPT or i in chosen]
+        voters = q[0, :: max(1, q.shape[1] // VOTERS)].float()
+        first = shots[0].contexts.start
+        scores = torch.einsum("qhd,chd->qhc", voters, descriptors[0, first:])
+        picks = scores.topk(min(top_k, scores.shape[-1])).indices.flatten()
+        votes = torch.bincount(picks, minlength=scores.shape[-1])  # (C,)
+        of_shots = [int(votes[s.contexts.start - first : s.contexts.stop - first].sum()) for s in shots]
+        best = sorted(range(len(shots)), key=lambda i: (of_shots[i], i), reverse=True)  # ties: the later one
+        chosen = {shots[i].shot for i in best[:reach]} | {GLOBAL_PROMPT}
+        return [block for block in self._blocks if block.shot in chosen]
 
     def _load(self, layer: int, block: _Block, like: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self._store.get((layer, block.shot)).to(like.device, like.dtype).unbind()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
@@ -103,21 +104,20 @@ def test_outer_loop_lets_the_best_shots_through(model: MoCDiT, make_shots: MakeS
     tokens, heads, dim = new.tokens, model.config.heads, model.config.head_dim
     q, k, v = torch.randn(3, 1, tokens, heads, dim).unbind()
     layout = layout_after(memory.layout, new)
-    everything = memory.recall(0, k, v, layout, asking=q, asked=k, reach=None)
+    everything = memory.recall(0, k, v, layout, asking=q, asked=k, reach=None, top_k=2)
     assert everything.contexts == tuple(range(layout.count))
     if model.config.rotated_routing:  # else of keys before their rotary turn, which are not kept
         assert torch.allclose(everything.descriptors, pool_descriptors(everything.keys, layout), atol=1e-5)
-    some = memory.recall(0, k, v, layout, asking=q, asked=k, reach=2)
+    some = memory.recall(0, k, v, layout, asking=q, asked=k, reach=2, top_k=2)
     shots_of = [layout.shots[c] for c in some.contexts]
     assert shots_of[0] == -1
     assert shots_of[-2:] == [6, 6]
-    scores = []
-    for shot in range(6):
-        mine = [c for c, s in enumerate(layout.shots) if s == shot]
-        lengths = torch.tensor([float(layout.lengths[c]) for c in mine])
-        mean_key = (everything.descriptors[0, mine] * lengths[:, None, None]).sum(0) / lengths.sum()
-        scores.append(float((mean_key * q[0].mean(0)).sum()))
-    best = sorted(sorted(range(6), key=lambda s: -scores[s])[:2])
+    votes = [0] * 6
+    for token, head in product(range(tokens), range(heads)):
+        scores = everything.descriptors[0, 1:-2, head] @ q[0, token, head]  # without prompt and own shot
+        for context in scores.topk(2).indices.tolist():
+            votes[layout.shots[1 + context]] += 1
+    best = sorted(sorted(range(6), key=lambda s: (-votes[s], -s))[:2])
     assert sorted(set(shots_of[1:-2])) == best
     picked = torch.isin(layout.token_contexts(), torch.tensor(some.contexts))
     assert torch.equal(some.keys, everything.keys[:, picked])

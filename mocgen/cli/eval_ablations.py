@@ -86,6 +86,8 @@ def ablations(
         depth=depth,
     )
     base = load_native_model(Settings(model=model, device="cpu", dtype="fp32"))
+    if not base.dit.config.stem_width:
+        print(f"mocgen: note: {model} has no stem to lend; without one it takes longer", file=sys.stderr)
     record = Record(request, revision=base.revision, seed=seed, folder=out)
     with _bars(quiet=quiet) as on_progress:
         Experiment(base=base, request=request, seed=seed, on_progress=on_progress).run(

@@ -11,7 +11,6 @@ from torch import Tensor
 from mocgen.bundle import NativeModel
 from mocgen.model.attention import Routing
 from mocgen.training.config import Stage
-from mocgen.training.dit import Pupil
 from mocgen.training.optim import OptimConfig
 
 from ..rates import Rate
@@ -65,15 +64,29 @@ class Experiment:
 
     def _trial(self, variant: Variant, number: int, pool: ReturnPool, asked: ReturnPool) -> Trial:
         begun = time.process_time()
-        pupil = new_pupil(self.base, variant, self.request, seed=self.seed + number)
+        request, seed = self.request, self.seed + number
+        pupil = new_pupil(self.base, variant, request, seed=seed)
         pupil.load_state_dict(self._start(variant, number, pool))
-        stage = self._stage(variant, self.request.steps)
-        part = f"{variant.name}, seed {number}"
-        loss = train(
-            pupil, pool, stage, GOING_ON, seed=self.seed + number, on_step=self._listener(part, stage.steps)
+        stage = self._stage(variant, request.steps)
+        on_step = self._listener(f"{variant.name}, seed {number}", stage.steps)
+        loss = train(pupil, pool, stage, GOING_ON, seed=seed, on_step=on_step)
+        routing = Routing(top_k=stage.top_k)
+        scenes = ask(asked, request.shots)
+        true, swapped = (recall(pupil, batch, routing) for batch in (scenes, with_pasts_swapped(scenes)))
+        right = true.told == asked.labels  # (N, 4): shape, pattern, first and second colour
+        return Trial(
+            variant=variant.name,
+            seed=number,
+            exact=_rate(right.all(1)),
+            shape=_rate(right[:, 0]),
+            pattern=_rate(right[:, 1]),
+            colours=_rate(right[:, 2:].all(1)),
+            forgotten=_rate((swapped.told == asked.labels).all(1)),
+            gain=1 - true.error / swapped.error,
+            pictures=draw_exact(pupil, scenes, asked, self.base, routing, request.pictures),
+            loss=loss,
+            seconds=time.process_time() - begun,
         )
-        trial = self._measured(pupil, variant, asked)
-        return replace(trial, seed=number, loss=loss, seconds=time.process_time() - begun)
 
     def _start(self, variant: Variant, number: int, pool: ReturnPool) -> dict[str, Tensor]:
         """Weights after the start of a seed: dense, which most variants share, or sparse from the first."""
@@ -94,25 +107,6 @@ class Experiment:
             return stage
         drop_off, drop_in = (DROP_OFF, DROP_IN) if variant.drops else (0.0, 0.0)
         return replace(stage, top_k=self.request.top_k, drop_off=drop_off, drop_in=drop_in)
-
-    def _measured(self, pupil: Pupil, variant: Variant, asked: ReturnPool) -> Trial:
-        routing = Routing(top_k=self.request.top_k if variant.sparse else DENSE)
-        scenes = ask(asked, self.request.shots)
-        true, swapped = (recall(pupil, batch, routing) for batch in (scenes, with_pasts_swapped(scenes)))
-        right = true.told == asked.labels  # (N, 4): shape, pattern, first and second colour
-        return Trial(
-            variant=variant.name,
-            seed=0,
-            exact=_rate(right.all(1)),
-            shape=_rate(right[:, 0]),
-            pattern=_rate(right[:, 1]),
-            colours=_rate(right[:, 2:].all(1)),
-            forgotten=_rate((swapped.told == asked.labels).all(1)),
-            gain=1 - true.error / swapped.error,
-            pictures=draw_exact(pupil, scenes, asked, self.base, routing, self.request.pictures),
-            loss=0.0,
-            seconds=0.0,
-        )
 
     def _listener(self, part: str, total: int) -> Callable[[int], None]:
         return lambda done: self.on_progress(part, done, total)

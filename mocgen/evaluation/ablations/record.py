@@ -21,7 +21,7 @@ class Record:
         self.request = request
         self.path = None if folder is None else folder / FILE
         self.trials: list[Trial] = []
-        self._header = {**request.fields(), "seed": seed, "revision": revision}
+        self._settings = {**request.fields(), "seed": seed, "revision": revision}
         if self.path is None:
             return
         try:
@@ -32,11 +32,10 @@ class Record:
             raise OutputError(f"{self.path} cannot be gone on with: {error}; name another folder") from None
 
     def _take_up(self, fields: dict[str, Any]) -> None:
-        trials = [read_trial(trial) for trial in fields.pop("trials")]
-        different = sorted(name for name in self._header if fields.get(name) != self._header[name])
+        different = [name for name, value in self._settings.items() if fields["settings"].get(name) != value]
         if different:
             raise ValueError(f"it was made with another {different[0]}")
-        self.trials = trials
+        self.trials = [read_trial(trial) for trial in fields["trials"]]
 
     def add(self, trial: Trial) -> None:
         """Keep one more trial. Raises OutputError if it cannot be written."""
@@ -52,4 +51,4 @@ class Record:
 
     def fields(self) -> dict[str, Any]:
         """What goes into the JSON file."""
-        return {**self._header, "trials": [trial.fields() for trial in self.trials]}
+        return {"settings": self._settings, "trials": [trial.fields() for trial in self.trials]}

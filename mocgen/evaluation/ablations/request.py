@@ -42,9 +42,7 @@ class AblationRequest:
             self._at_least(name, 2)
         self._at_least("pictures", 0)
         if self.pictures > self.trials:
-            raise UsageError(
-                f"pictures are drawn of the trials: {self.pictures} of {self.trials} is too many"
-            )
+            raise UsageError(f"pictures must not exceed trials, which is {self.trials}")
         if self.width < 1 or self.width % 64:
             raise UsageError(f"width must be a multiple of 64, not {self.width}")
 

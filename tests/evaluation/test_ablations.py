@@ -93,7 +93,7 @@ def test_what_is_no_anchor_must_be_retrieved() -> None:
     assert bool(attended("no-anchors")[0, 0].diagonal().all())
 
 
-@pytest.mark.parametrize("name", ["uniform-contexts", "sub-descriptors", "not-causal"])
+@pytest.mark.parametrize("name", ["uniform-contexts", "sub-descriptors", "not-causal", "random-contexts"])
 def test_a_variant_chooses_otherwise(name: str) -> None:
     assert not torch.equal(attended(name), attended("moc"))
 

@@ -92,6 +92,8 @@ class AblatedAttention(Attention):
             everything = found.anchors | found.candidates[:, found.contexts]
             return everything.expand(len(q), self.heads, -1, -1)
         scores = self._scores(q.float(), k.float(), found)  # (B, H, L, C)
+        if not self.variant.by_score:
+            scores = torch.rand(scores.shape, generator=context.generator)
         scores = scores.masked_fill(~found.candidates, -torch.inf)
         top = scores.topk(routing.top_k, dim=-1).indices
         routed = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, top, True) & found.candidates

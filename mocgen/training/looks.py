@@ -99,6 +99,11 @@ class LookTeacher(nn.Module):
         self._read.clear()
         return total
 
+    def told(self) -> Tensor:
+        """The classes that each caption of the last forward pass was read out as, last: (B, G, 4)."""
+        logits = self.read(self._read[-1].float()).split(CLASSES, dim=-1)
+        return torch.stack([part.argmax(-1) for part in logits], dim=-1)
+
     def _token_coverage(self, objects: Tensor) -> Tensor:
         """(B, S, T, h, w) → (B, S, tokens), ordered group, row, column."""
         config = self.config

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+from mocgen.codec.embedded import CodecConfig, EmbeddedCodec
 from mocgen.evaluation.ablations.attention import AblatedAttention, rules
+from mocgen.evaluation.ablations.measure import ask, with_pasts_swapped
+from mocgen.evaluation.ablations.pool import build_pool
+from mocgen.evaluation.ablations.request import AblationRequest
+from mocgen.evaluation.ablations.small import new_pupil, train
 from mocgen.evaluation.ablations.variants import VARIANTS, find_variant
 from mocgen.model.attention import Attention, AttentionContext, Routing
+from mocgen.model.config import DiTConfig
+from mocgen.model.dit import MoCDiT
+from mocgen.native import NativeModel
+from mocgen.text.vocabulary import Vocabulary
+from mocgen.training.config import Stage
+from mocgen.training.optim import OptimConfig
+from mocgen.training.world import STOP_WORDS, WORDS, is_held_out
+from mocgen.video_model import Defaults
 from mocgen_kernels import ContextLayout, Kind, route
 
 LAYOUT = ContextLayout(
@@ -16,6 +32,8 @@ LAYOUT = ContextLayout(
     shots=[shot for shot in range(4) for _ in range(3)],
 )
 WIDTH, HEADS = 32, 2
+SIZES = "--start 2 --steps 2 --batch 2 --characters 4 --trials 3 --pictures 1 --shots 3 --width 64 --depth 2"
+LINE = ("eval", "ablations", *SIZES.split(), "--seeds", "2", "--format", "json")
 
 
 def context(top_k: int = 2, **drops: float) -> AttentionContext:
@@ -75,7 +93,7 @@ def test_what_is_no_anchor_must_be_retrieved() -> None:
     assert bool(attended("no-anchors")[0, 0].diagonal().all())
 
 
-@pytest.mark.parametrize("name", ["uniform-contexts", "sub-descriptors", "not-causal"])
+@pytest.mark.parametrize("name", ["uniform-contexts", "sub-descriptors", "not-causal", "random-contexts"])
 def test_a_variant_chooses_otherwise(name: str) -> None:
     assert not torch.equal(attended(name), attended("moc"))
 
@@ -91,23 +109,91 @@ def test_drops_happen_in_training_only_and_only_where_they_are_on() -> None:
 
 
 def test_small_models_train_and_are_read(run_mocgen) -> None:
-    sizes = ("--steps", "2", "--batch", "2", "--scenes", "3", "--trials", "2", "--gap", "2")
-    line = ("eval", "ablations", *sizes, "--width", "64", "--depth", "1", "--seeds", "2", "--format", "json")
-    first, again = (run_mocgen(*line, "--variant", "moc", "--variant", "unrotated-keys") for _ in range(2))
+    first, again = (run_mocgen(*LINE, "--variant", "moc", "--variant", "no-schedule") for _ in range(2))
     assert first.code == 0, first.err
-    assert first.json == again.json
-    assert [(t["variant"], t["seed"]) for t in first.json["trials"]] == [
+    assert [without_time(t) for t in first.json["trials"]] == [without_time(t) for t in again.json["trials"]]
+    trials = first.json["trials"]
+    assert [(t["variant"], t["seed"]) for t in trials] == [
         ("moc", 0),
         ("moc", 1),
-        ("unrotated-keys", 0),
-        ("unrotated-keys", 1),
+        ("no-schedule", 0),
+        ("no-schedule", 1),
     ]
-    assert all(trial["loss"] > 0 and trial["exact"]["total"] == 2 for trial in first.json["trials"])
+    assert all(trial["exact"]["total"] == 3 and trial["pictures"]["total"] == 1 for trial in trials)
+    assert len({trial["loss"] for trial in trials}) == 4
+
+
+def test_an_interrupted_run_is_taken_up(run_mocgen) -> None:
+    record = Path("out") / "ablations.json"
+    half = run_mocgen(*LINE, "--variant", "moc", "--seeds", "1", "--out", "out")
+    assert half.code == 0, half.err
+    before = json.loads(record.read_text())["trials"]
+    whole = run_mocgen(*LINE, "--variant", "moc", "--out", "out")
+    assert whole.json["trials"][:1] == before
+    assert json.loads(record.read_text()) == whole.json
+    fresh = run_mocgen(*LINE, "--variant", "moc")
+    assert [without_time(t) for t in fresh.json["trials"]] == [without_time(t) for t in whole.json["trials"]]
+    other = run_mocgen(*LINE, "--variant", "moc", "--out", "out", "--top-k", "1")
+    assert other.code == 1
+    assert "another top_k" in other.err
+
+
+def without_time(trial: dict) -> dict:
+    return {name: value for name, value in trial.items() if name != "seconds"}
+
+
+def test_the_stem_of_the_base_is_taken_and_stays(base: NativeModel) -> None:
+    request = AblationRequest(width=64, depth=2, shots=3, batch=2)
+    pool = build_pool(base, seed=0, characters=4, held_out=False, on_character=lambda done, total: None)
+    pupil = new_pupil(base, find_variant("moc"), request, seed=0)
+    train(
+        pupil,
+        pool,
+        Stage(steps=2, batch=2, shots=3),
+        OptimConfig(),
+        seed=0,
+        on_step=lambda step: None,
+    )
+    for name, weight in base.dit.stem.state_dict().items():
+        assert torch.equal(pupil.dit.stem.state_dict()[name], weight)
+
+
+@pytest.fixture
+def base() -> NativeModel:
+    """A model with a stem."""
+    torch.manual_seed(0)
+    codec = EmbeddedCodec(CodecConfig(size=96, width=16, blocks=1)).eval()
+    vocabulary = Vocabulary.of(WORDS, STOP_WORDS)
+    config = DiTConfig(
+        width=32, depth=1, heads=1, rope_axes=(8, 8, 8, 8), stem_width=8, vocabulary=len(vocabulary)
+    )
+    return NativeModel(dit=MoCDiT(config), codec=codec, vocabulary=vocabulary, defaults=Defaults())
+
+
+def test_in_every_scene_the_hero_is_seen_and_comes_back_unnamed(base: NativeModel) -> None:
+    pool = build_pool(base, seed=0, characters=6, held_out=True, on_character=lambda done, total: None)
+    assert all(is_held_out(shot.look, shot.place) for shot in pool.back)
+    scenes = ask(pool, 4)
+    heroes = torch.arange(6)
+    assert torch.equal(scenes.looks[:, -1], pool.labels)
+    assert torch.equal(scenes.looks[heroes, heroes % 3], pool.labels)
+    assert torch.equal(scenes.captions[:, -1], pool.hidden[:, 1])
+    assert torch.equal(scenes.captions[heroes, heroes % 3], pool.hidden[:, 0])
+    assert not torch.equal(pool.hidden, pool.named)
+    assert (scenes.t[:, :-1] == 1).all()
+    assert (scenes.t[:, -1] < 0.1).all()
+    swapped = with_pasts_swapped(scenes)
+    assert torch.equal(swapped.latents[1, :-1], scenes.latents[0, :-1])
+    assert torch.equal(swapped.latents[:, -1], scenes.latents[:, -1])
 
 
 @pytest.mark.parametrize(
     ("option", "named"),
-    [(("--variant", "better"), "'better' is not known"), (("--seeds", "0"), "seeds must be")],
+    [
+        (("--variant", "better"), "'better' is not known"),
+        (("--seeds", "0"), "seeds must be"),
+        (("--pictures", "999"), "pictures must"),
+    ],
 )
 def test_is_refused_in_one_line(run_mocgen, option: tuple[str, str], named: str) -> None:
     outcome = run_mocgen("eval", "ablations", *option)

@@ -20,21 +20,23 @@ class Variant:
     uniform: int = 0  # tokens in a context; 0: cut at captions, shots and frames
     descriptors: int = 1  # in each context; more: the best one counts
     rotated: bool = True  # route by keys after their rotary turn
+    by_score: bool = True  # False: contexts are chosen at random, for comparison
     sparse: bool = True  # False: dense throughout, for comparison
 
 
 VARIANTS = (
     Variant(name="moc"),
     Variant(name="dense", sparse=False),
-    Variant(name="not-causal", causal=False),
-    Variant(name="no-caption-anchor", caption_anchor=False),
+    Variant(name="random-contexts", by_score=False),
     Variant(name="no-shot-anchor", shot_anchor=False),
-    Variant(name="no-anchors", caption_anchor=False, shot_anchor=False),
-    Variant(name="no-drops", drops=False),
+    Variant(name="no-caption-anchor", caption_anchor=False),
+    Variant(name="not-causal", causal=False),
     Variant(name="no-schedule", schedule=False),
-    Variant(name="uniform-contexts", uniform=22),
-    Variant(name="sub-descriptors", descriptors=4),
+    Variant(name="no-drops", drops=False),
     Variant(name="unrotated-keys", rotated=False),
+    Variant(name="sub-descriptors", descriptors=4),
+    Variant(name="uniform-contexts", uniform=13),
+    Variant(name="no-anchors", caption_anchor=False, shot_anchor=False),
 )
 NAMES = tuple(variant.name for variant in VARIANTS)
 

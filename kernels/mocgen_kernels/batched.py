@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from mocgen_kernels.autograd import differentiable
-from mocgen_kernels.blocks import Scratch
+from mocgen_kernels.blocks import keep_freed_memory
 from mocgen_kernels.grouped import context_spans, gather_contexts
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.lists import Batch
 from mocgen_kernels.selection import Selection
 
-MOST_NUMBERS = 1 << 22  # of queries that are gathered at a time; their memory is kept
-_scratch = Scratch()
+MOST_NUMBERS = 1 << 22  # of queries that are gathered at a time
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -35,11 +34,12 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, k_means: Tensor | None, v_means: Tensor | None, selection: Selection
 ) -> tuple[Tensor, Tensor]:
     """Output (B, Lq, H, D) and log-sum-exp (B, Lq, H) for a selection with words, without compensation."""
+    keep_freed_memory()
     heads, dim = q.shape[2:]
     lists, layout, rows = selection.lists, selection.layout, q.reshape(-1, dim)
     parts, lses = [], []
     for batch in lists.batches:
-        query = _gathered(rows, batch).view(-1, batch.longest, heads, dim)
+        query = rows.index_select(0, batch.rows).view(-1, batch.longest, heads, dim)
         key, value = (_tokens(x, layout, batch) for x in (k, v))
         out, lse = _forward(*(x.transpose(1, 2) for x in (query, key, value)))[:2]
         parts.append(out.transpose(1, 2).reshape(-1, dim))
@@ -86,13 +86,6 @@ def gradients(
     table = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(lse.dtype)
     dq = embedding_bag(lists.slots, table, lists.begins, mode="sum")
     return dq.view(q.shape).to(q.dtype), dk, dv, None, None
-
-
-def _gathered(rows: Tensor, batch: Batch) -> Tensor:
-    """The queries (N, D) of all slots: (slots, D), valid until the next call."""
-    with torch.inference_mode(False):  # what is kept must serve outside of it, too
-        out = _scratch.take("queries", (len(batch.rows), rows.shape[1]), rows.dtype)
-    return torch.index_select(rows, 0, batch.rows, out=out)
 
 
 def _tokens(x: Tensor, layout: ContextLayout, batch: Batch) -> Tensor:

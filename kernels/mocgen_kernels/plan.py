@@ -1,8 +1,8 @@
 """Which of several exact ways to attend is the cheapest, and what it is expected to cost.
 
 The unit of cost is the time that unmasked attention takes for one (query, key) pair of 64 dimensions. The
-constants were fitted to two threads of an AMD EPYC (AVX-512); `kernels/bench/ways.py` compares what comes of
-them. Where gradients are wanted, the same way is the cheapest one nearly always.
+constants were fitted to one and two threads of an AMD EPYC (AVX-512); `kernels/bench/ways.py` compares what
+comes of them. Where gradients are wanted, the same way is the cheapest one nearly always.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Method = Literal["unmasked", "folded mask", "mask", "batched", "visits", "kernel
 
 _MASKED_PAIR = 3.0  # building and reading the mask included
 _FOLDED_PAIR = 1.1
-_VISITED_PAIR = 1.2
-_BATCHED_PAIR = 1.1
-_VISITOR = 14.0  # gather a query, merge its partial result
-_SLOT = 54.0  # the same in padded lists
+_VISITED_PAIR = 1.22
+_BATCHED_PAIR = 1.08
+_VISITOR = 20.0  # gather a query, merge its partial result
+_SLOT = 40.0  # the same in padded lists
 _CELL = 5.0  # of all queries and contexts, in making padded lists and weights
 _CALL = 12_000.0  # whatever its size
 _CHUNK = 240_000.0  # lists of visitors, sums of their results

@@ -326,15 +326,6 @@ def test_batched_takes_any_strides_and_shared_keys(ragged: ContextLayout, qkv: M
         assert error <= (1e-5 if loudness == 1 else 1e-3) * max(1.0, float(truth.abs().max()))
 
 
-def test_batched_in_inference_mode_leaves_nothing_behind(ragged: ContextLayout, qkv: Make) -> None:
-    q, k, v = qkv(ragged, dim=48)  # memory that is kept grows here
-    with torch.inference_mode():
-        out = batched.routed_attention(q, k, v, route(q, k, ragged, top_k=2))
-    selection = route(q, k, ragged, top_k=2)
-    again = with_gradients(batched.routed_attention(q, k, v, selection), q, k, v)
-    assert torch.equal(out, again[0])
-
-
 def test_contexts_that_nobody_attends_to(qkv: Make) -> None:
     """A first query context beyond them and a budget of one leave contexts without queries."""
     layout = ContextLayout(lengths=[5, 7, 5, 5, 7, 5], kinds=[Kind.VIDEO] * 6, shots=range(6))

@@ -87,7 +87,7 @@ def keep_freed_memory() -> None:
     It keeps twice the largest block below 32 MB that was ever mapped and freed. Most programs free one soon;
     this one is never touched, so it takes no memory.
     """
-    torch.empty(31 << 20, dtype=torch.uint8)
+    torch.UntypedStorage(31 << 20)
 
 
 def worth_threads(numbers: float) -> int:

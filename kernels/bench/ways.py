@@ -15,7 +15,7 @@ import torch
 from measuring import Clock, dense_ways
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from mocgen_kernels import ContextLayout, Kind, attention_info, cpu, grouped, route, sets
+from mocgen_kernels import ContextLayout, Kind, attention_info, batched, cpu, grouped, route
 
 CASES = (  # tokens, tokens per context, top_k, causal
     (512, 64, 1, False),
@@ -32,7 +32,7 @@ CASES = (  # tokens, tokens per context, top_k, causal
 
 def main() -> None:
     clock = Clock("cpu", runs=5)
-    print("tokens  context  k  causal  dense  folded mask  sets  visits  visits estimated  taken")
+    print("tokens  context  k  causal  dense  folded mask  batched  visits  estimate  taken")
     for length, context, top_k, causal in CASES:
         q, k, v = (torch.randn(1, length, 4, 64) for _ in range(3))
         count = length // context
@@ -41,14 +41,17 @@ def main() -> None:
         dense = clock.time(dict(dense_ways("cpu", q, k, v))["flash"]) or 0.0
         folded = clock.time(lambda: grouped.grouped_attention(q, k, v, selection)) or 0.0  # noqa: B023
         visited = clock.time(lambda: cpu.routed_attention(q, k, v, selection)) or 0.0  # noqa: B023
-        by_sets = clock.time(lambda: sets.attention_by_sets(q, k, v, selection)) or 0.0  # noqa: B023
-        info = attention_info(selection, q, backend="cpu")
+
+        def at_once() -> None:
+            selection.__dict__.pop("lists", None)  # noqa: B023
+            batched.routed_attention(q, k, v, selection)  # noqa: B023
+
+        listed = clock.time(at_once) or 0.0
+        info = attention_info(selection, q)
         times = "  ".join(
-            f"{1e3 * x:7.2f}" for x in (dense, folded, by_sets, visited, dense * info.cost / info.dense)
+            f"{1e3 * x:7.2f}" for x in (dense, folded, listed, visited, dense * info.cost / info.dense)
         )
-        print(
-            f"{length:6}  {context:7} {top_k:2}  {causal!s:6} {times}  {attention_info(selection, q).method}"
-        )
+        print(f"{length:6}  {context:7} {top_k:2}  {causal!s:6} {times}  {info.method}")
 
 
 if __name__ == "__main__":

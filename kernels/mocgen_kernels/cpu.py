@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mocgen_kernels.autograd import differentiable
-from mocgen_kernels.blocks import HeadBlock, Scratch, for_each, head_blocks
+from mocgen_kernels.blocks import HeadBlock, Scratch, for_each, head_blocks, keep_freed_memory
 from mocgen_kernels.compensation import summaries
 from mocgen_kernels.grouped import context_spans, grouped_attention
 from mocgen_kernels.layout import ContextLayout
@@ -49,6 +49,7 @@ def attend(
 
     k_means, v_means: (B, C, H, D), with compensation.
     """
+    keep_freed_memory()
     out = torch.empty(q.shape, dtype=q.dtype)
     lse = torch.empty(q.shape[:3], dtype=_precise(q))
     scratch = Scratch()

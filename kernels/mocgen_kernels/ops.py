@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from mocgen_kernels import compiled, cpu, grouped, reference, router, sets
+from mocgen_kernels import batched, compiled, cpu, grouped, reference, router
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.noise import SEEDS
 from mocgen_kernels.plan import attention_info
@@ -171,8 +171,8 @@ def routed_attention(
         method = attention_info(selection, q, backend=backend, compensate=compensate).method
         if method == "visits":
             return cpu.routed_attention(q, k, v, selection, compensate=compensate)
-        if method == "sets":
-            return sets.attention_by_sets(q, k, v, selection)
+        if method == "batched":
+            return batched.routed_attention(q, k, v, selection)
         return grouped.grouped_attention(q, k, v, selection, compensate=compensate)
 
 

@@ -1,7 +1,8 @@
 """Which of several exact ways to attend is the cheapest, and what it is expected to cost.
 
 The unit of cost is the time that unmasked attention takes for one (query, key) pair of 64 dimensions. The
-constants were measured on an AMD EPYC (AVX-512); `kernels/bench/ways.py` compares what comes of them.
+constants were fitted to one and two threads of an AMD EPYC (AVX-512); `kernels/bench/ways.py` compares what
+comes of them. Where gradients are wanted, the same way is the cheapest one nearly always.
 """
 
 from __future__ import annotations
@@ -10,23 +11,26 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
+from mocgen_kernels.batched import MOST_NUMBERS
 from mocgen_kernels.blocks import head_blocks
 from mocgen_kernels.grouped import foldable, folded_dims, folded_runs
-from mocgen_kernels.selection import WORD_BITS, Selection
+from mocgen_kernels.selection import Selection
 
-Method = Literal["unmasked", "folded mask", "mask", "sets", "visits", "kernels"]
+Method = Literal["unmasked", "folded mask", "mask", "batched", "visits", "kernels"]
 
 _MASKED_PAIR = 3.0  # building and reading the mask included
-_FOLDED_PAIR = 1.35
-_VISITOR = 130.0  # gather a query, merge its partial result
-_GATHERED = 45.0  # copy a key and its value, and prepare them for a call
-_CALL = 25_000.0  # whatever its size
-_CHUNK = 200_000.0  # lists of visitors, sums of their results
-_SHARED_BY = 64  # queries of a set, at least, if sets are to pay
-_VISITS_IN_REVERSE = 3.0  # how much more visits lose by a backward pass than matmuls do
+_FOLDED_PAIR = 1.1
+_VISITED_PAIR = 1.22
+_BATCHED_PAIR = 1.08
+_VISITOR = 20.0  # gather a query, merge its partial result
+_SLOT = 40.0  # the same in padded lists
+_CELL = 5.0  # of all queries and contexts, in making padded lists and weights
+_CALL = 12_000.0  # whatever its size
+_CHUNK = 240_000.0  # lists of visitors, sums of their results
+_LISTS = 170_000.0  # the same of padded lists, whatever their length
+_MOST_CELLS = 1 << 17  # beyond, visits are cheaper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class AttentionInfo:
 
     method: "unmasked": dense attention per run of queries that see the same contexts, with no work wasted;
         "folded mask" or "mask": dense attention to all candidates, less those that were not chosen;
-        "sets": dense attention per set of contexts that queries of a head attend to;
+        "batched": every context is attended to by the queries that want it, all contexts in one call;
         "visits": every context is attended to by the queries that chose it; "kernels": the same, in Triton.
     cost: expected work in (query, key) pairs of dense attention, over all batch items and heads.
     dense: pairs of dense attention without any rules, for comparison.
@@ -74,10 +78,8 @@ def attention_info(
             del ways["mask"]
         if q.device.type != "cpu":
             del ways["visits"]
-        elif not compensate and _may_share_sets(selection):
-            ways["sets"] = _sets(selection, dim)
-        if torch.is_grad_enabled() and q.requires_grad and "visits" in ways:
-            ways["visits"] *= _VISITS_IN_REVERSE
+        elif not compensate:
+            ways["batched"] = _batched(selection, dim, min(ways.values()))
         method = min(ways, key=lambda way: ways[way])
         cost = ways[method]
     return AttentionInfo(
@@ -116,18 +118,18 @@ def _folded(selection: Selection, dim: int) -> float:
     return selection.batch * selection.heads * _FOLDED_PAIR * pairs * dims + _CALL * (4 + len(runs))
 
 
-def _may_share_sets(selection: Selection) -> bool:
-    """Whether so few sets can be chosen that it is worth while to look which of them are."""
-    candidates = max(len(group.candidates) for group in selection.groups)
-    sets = math.comb(candidates, min(int(selection.budget), candidates))
-    return selection.layout.count <= WORD_BITS and sets * _SHARED_BY <= selection.query_length
-
-
-def _sets(selection: Selection, dim: int) -> float:
-    lengths, sets = selection.layout.lengths, selection.sets
-    keys = [sum(lengths[c] for c in contexts) for _, contexts in sets.members]
-    pairs = sum((count + _GATHERED) * n for count, n in zip(sets.counts, keys, strict=True))
-    return pairs * dim / 64 + _CALL * len(keys)
+def _batched(selection: Selection, dim: int, most: float) -> float:
+    """Infinite where it cannot be below `most`, or where lists take long to make or much memory."""
+    pairs = selection.batch * selection.heads
+    cells = pairs * selection.query_length * selection.layout.count
+    fixed = _CELL * cells + _LISTS
+    if cells > _MOST_CELLS or fixed + _BATCHED_PAIR * pairs * _attended(selection) * dim / 64 > most:
+        return math.inf
+    lists = selection.lists
+    if lists.count * dim > MOST_NUMBERS:
+        return math.inf
+    slots = sum(len(batch.rows) * (_BATCHED_PAIR * batch.size + _SLOT) for batch in lists.batches)
+    return fixed + slots * dim / 64 + _CALL * len(lists.batches)
 
 
 def _visits(selection: Selection, dim: int) -> float:
@@ -141,4 +143,4 @@ def _visits(selection: Selection, dim: int) -> float:
     calls = chunks * selection.batch * selection.heads * len(contexts) + len(blocks) * len(selection.groups)
     scale = selection.batch * selection.heads * dim / 64
     fixed = _CALL * calls + _CHUNK * chunks * len(blocks)
-    return scale * (_attended(selection) + _VISITOR * visitors) + fixed
+    return scale * (_VISITED_PAIR * _attended(selection) + _VISITOR * visitors) + fixed

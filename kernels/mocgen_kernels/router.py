@@ -30,12 +30,12 @@ def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int =
     batch, _, heads, dim = k.shape
     shape = (batch, layout.count, sub_descriptors, heads, dim)
     out = torch.empty(shape, dtype=torch.float32, device=k.device)
-    if k.device.type == "cpu":
+    if k.device.type == "cpu" and worth_threads(k.numel()) > 1:
 
         def work(head: int) -> None:
             _pool(k[:, :, head : head + 1], layout, out[..., head : head + 1, :])
 
-        for_each(range(heads), work, numbers=k.numel())
+        for_each(range(heads), work)
     else:
         _pool(k, layout, out)
     return out.flatten(1, 2)

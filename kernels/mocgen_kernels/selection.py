@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.lists import Lists
 from mocgen_kernels.rules import (
     QueryGroup,
     Routing,
@@ -56,17 +57,8 @@ def pack_columns(chosen: Tensor) -> Tensor:
 
 def unpack_bits(words: Tensor, count: int) -> Tensor:
     """(..., W) int32 → (..., C) bool."""
-    shifts = torch.arange(WORD_BITS, dtype=torch.int32, device=words.device)
+    shifts = torch.arange(min(WORD_BITS, count), dtype=torch.int32, device=words.device)
     return (words[..., None] >> shifts).bitwise_and_(1).flatten(-2)[..., :count].bool()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sets:
-    """Queries sorted by what they attend to, anchors included, head by head."""
-
-    order: Tensor  # (B · H · Lq,) int64: the queries, counted head by head
-    counts: list[int]  # queries of every set
-    members: list[tuple[int, list[int]]]  # of every set, the head, b · H + h, and the contexts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,20 +108,10 @@ class Selection:
         return query_groups(self.layout, self.first_query_context, self.routing)
 
     @cached_property
-    def sets(self) -> Sets:
-        """Which queries attend to the same contexts; for at most 32 contexts, chosen by tokens."""
-        assert self.words is not None
-        assert self.layout.count <= WORD_BITS
-        anchors = self._per_query(pack_bits(self.anchor_table))  # (Lq, 1)
-        words = (self.words | anchors).view(self.batch * self.heads, -1).long()
-        pairs = torch.arange(len(words), device=words.device)[:, None] << WORD_BITS
-        keys, order = (words.bitwise_and_((1 << WORD_BITS) - 1) + pairs).view(-1).sort()
-        kinds, counts = keys.unique_consecutive(return_counts=True)
-        members = [
-            (kind >> WORD_BITS, [c for c in range(self.layout.count) if kind >> c & 1])
-            for kind in kinds.tolist()
-        ]
-        return Sets(order=order, counts=counts.tolist(), members=members)
+    def lists(self) -> Lists:
+        """For every context, the queries that attend to it; for short sequences on the CPU."""
+        attended = (self.routed() | self.anchors()).transpose(1, 2)  # (B, Lq, H, C)
+        return Lists.of(attended.contiguous(), self.layout)
 
     def anchors(self) -> Tensor:
         """Anchors of every query: (Lq, C) bool."""

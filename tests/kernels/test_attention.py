@@ -15,12 +15,12 @@ from mocgen_kernels import (
     ContextLayout,
     Kind,
     attention_info,
+    batched,
     moc_attention,
     reference,
     route,
     routed_attention,
 )
-from mocgen_kernels.sets import attention_by_sets
 
 BACKENDS = ("reference", "cpu", "auto")
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -286,19 +286,64 @@ def test_auto_takes_the_cheaper_way() -> None:
 
 @pytest.mark.parametrize("first", [0, 9])
 @pytest.mark.parametrize("causal", [True, False])
-def test_sets_equal_masked(ragged: ContextLayout, qkv: Make, causal: bool, first: int) -> None:
-    q, k, v = qkv(ragged, tail=ragged.length - ragged.offsets[first])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_batched_equals_masked(
+    ragged: ContextLayout, qkv: Make, dtype: torch.dtype, batch: int, causal: bool, first: int
+) -> None:
+    q, k, v = qkv(ragged, batch=batch, tail=ragged.length - ragged.offsets[first], dtype=dtype)
     selection = route(q, k, ragged, top_k=2, causal=causal)
     expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    actual = with_gradients(attention_by_sets(q, k, v, selection), q, k, v)
+    actual = with_gradients(batched.routed_attention(q, k, v, selection), q, k, v)
     assert max(errors(actual, expected)) <= 1e-5
 
 
-def test_few_contexts_are_attended_to_set_by_set() -> None:
+def test_batched_against_fp64_in_bf16(ragged: ContextLayout, qkv: Make) -> None:
+    q, k, v = qkv(ragged, dim=64, dtype=torch.bfloat16)
+    selection = route(q, k, ragged, top_k=2)
+    precise = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    truth = with_gradients(masked_attention(*precise, selection.dense_mask()), *precise)
+    plain = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    ours = with_gradients(batched.routed_attention(q, k, v, selection), q, k, v)
+    assert {x.dtype for x in ours} == {torch.bfloat16}
+    for mine, theirs, exact in zip(ours, plain, truth, strict=True):
+        assert (mine - exact).norm() <= 2 * (theirs - exact).norm()
+
+
+@pytest.mark.parametrize("loudness", [1.0, 60.0])
+def test_batched_takes_any_strides_and_shared_keys(ragged: ContextLayout, qkv: Make, loudness: float) -> None:
+    """q as transposed (B, L, D, H), k and v of one batch item for three; large logits as well."""
+    q, _, _ = qkv(ragged, batch=3)
+    _, k, v = qkv(ragged, batch=1, seed=1)
+    q, k = ((loudness * x).detach().requires_grad_() for x in (q, k))
+    selection = route(q, k, ragged, top_k=2)
+    wide = [x.expand(3, -1, -1, -1) for x in (k, v)]
+    expected = with_gradients(masked_attention(q, *wide, selection.dense_mask()), q, k, v)
+    strided = [x.transpose(2, 3).contiguous().transpose(2, 3) for x in (q, k, v)]
+    keys = [x.expand(3, -1, -1, -1) for x in strided[1:]]
+    actual = with_gradients(batched.routed_attention(strided[0], *keys, selection), q, k, v)
+    for error, truth in zip(errors(actual, expected), expected, strict=True):
+        assert error <= (1e-5 if loudness == 1 else 1e-3) * max(1.0, float(truth.abs().max()))
+
+
+def test_contexts_that_nobody_attends_to(qkv: Make) -> None:
+    """A first query context beyond them and a budget of one leave contexts without queries."""
+    layout = ContextLayout(lengths=[5, 7, 5, 5, 7, 5], kinds=[Kind.VIDEO] * 6, shots=range(6))
+    q, k, v = qkv(layout, tail=5)
+    selection = route(q, k, layout, top_k=1)
+    assert not selection.dense_mask().any(dim=2).all()
+    with torch.no_grad():
+        k[:, :29] *= 3.0  # what is unseen must not matter
+    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    actual = with_gradients(batched.routed_attention(q, k, v, selection), q, k, v)
+    assert max(errors(actual, expected)) <= 1e-5
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_few_contexts_are_attended_to_at_once(top_k: int) -> None:
     layout = ContextLayout(lengths=[256] * 4, kinds=[Kind.VIDEO] * 4, shots=range(4))
     q, k, v = torch.randn(3, 1, layout.length, 2, 16, generator=torch.Generator().manual_seed(0))
-    selection = route(q, k, layout, top_k=2, causal=False)
-    assert attention_info(selection, q).method == "sets"
-    assert len(selection.sets.counts) == 8  # of two heads: any three contexts of four
+    selection = route(q, k, layout, top_k=top_k, causal=False)
+    assert attention_info(selection, q).method == "batched"
     outs = [routed_attention(q, k, v, layout, selection, backend=b) for b in ("auto", "reference")]
     assert (outs[0] - outs[1]).abs().max() <= 1e-5

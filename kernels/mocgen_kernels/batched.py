@@ -1,0 +1,112 @@
+"""Attention to all contexts at once, for short sequences: a few large calls instead of many small ones.
+
+Every context, anchor or routed, is attended to by the queries that want it. Contexts of equal length are one
+batch, over heads and batch items, their queries padded to the longest list; so one fused call computes the
+parts of all queries. A query's output is the sum of its parts, weighted by the softmax of their log-sum-exps.
+The backward pass goes the same way, with the output and the log-sum-exp of whole rows. Nothing waits for
+Python context by context, which is what small work in several threads suffers from.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from mocgen_kernels.autograd import differentiable
+from mocgen_kernels.blocks import keep_freed_memory
+from mocgen_kernels.grouped import context_spans, gather_contexts
+from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.lists import Batch
+from mocgen_kernels.selection import Selection
+
+MOST_NUMBERS = 1 << 22  # of queries that are gathered at a time
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> Tensor:
+    """As `reference.routed_attention`: q (B, Lq, H, D), k and v (B, L, H, D) → (B, Lq, H, D)."""
+    return differentiable(attend, gradients, q, k, v, selection, compensate=False)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, k_means: Tensor | None, v_means: Tensor | None, selection: Selection
+) -> tuple[Tensor, Tensor]:
+    """Output (B, Lq, H, D) and log-sum-exp (B, Lq, H) for a selection with words, without compensation."""
+    keep_freed_memory()
+    heads, dim = q.shape[2:]
+    lists, layout, rows = selection.lists, selection.layout, q.reshape(-1, dim)
+    parts, lses = [], []
+    for batch in lists.batches:
+        query = rows.index_select(0, batch.rows).view(-1, batch.longest, heads, dim)
+        key, value = (_tokens(x, layout, batch) for x in (k, v))
+        out, lse = _forward(*(x.transpose(1, 2) for x in (query, key, value)))[:2]
+        parts.append(out.transpose(1, 2).reshape(-1, dim))
+        lses.append(lse.transpose(1, 2).reshape(-1))
+    table, lse = (x[0] if len(x) == 1 else torch.cat(x) for x in (parts, lses))
+    table = table.to(lse.dtype)
+    weights, lse = _softmax(lse, selection)
+    out = embedding_bag(lists.slots, table, lists.begins, mode="sum", per_sample_weights=weights)
+    return out.view(q.shape).to(q.dtype), lse.view(q.shape[:3])
+
+
+def gradients(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    k_means: Tensor | None,
+    v_means: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    selection: Selection,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of q, k and v, from what `attend` took and gave."""
+    heads, dim = q.shape[2:]
+    lists, layout = selection.lists, selection.layout
+    rows = [x.reshape(-1, dim) for x in (grad, q, out)]
+    dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
+    empty = torch.ones(lists.count, dtype=torch.bool).index_fill_(0, lists.slots, False)
+    parts = []
+    for batch, padding in zip(lists.batches, empty.split([len(x.rows) for x in lists.batches]), strict=True):
+        slope, query, result = (
+            x.index_select(0, batch.rows).view(-1, batch.longest, heads, dim) for x in rows
+        )
+        peak = (
+            lse.reshape(-1).index_select(0, batch.rows).masked_fill_(padding, torch.inf)
+        )  # exp(s − peak) = 0
+        key, value = (_tokens(x, layout, batch) for x in (k, v))
+        given = (slope, query, key, value, result, peak.view(-1, batch.longest, heads))
+        found = _backward(*(x.transpose(1, 2) for x in given), 0.0, False)
+        dq, *slopes = (x.transpose(1, 2) for x in found)
+        parts.append(dq.reshape(-1, dim))
+        for x, part in zip((dk, dv), slopes, strict=True):
+            _write(x, part, layout, batch)
+    table = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(lse.dtype)
+    dq = embedding_bag(lists.slots, table, lists.begins, mode="sum")
+    return dq.view(q.shape).to(q.dtype), dk, dv, None, None
+
+
+def _tokens(x: Tensor, layout: ContextLayout, batch: Batch) -> Tensor:
+    """Keys or values (B, L, H, D) context by context: (B · c, m, H, D), a view where that can be."""
+    tokens = gather_contexts(x, layout, batch.contexts).reshape(-1, batch.size, *x.shape[2:])
+    return tokens if tokens.stride(-1) == 1 else tokens.contiguous()
+
+
+def _write(x: Tensor, part: Tensor, layout: ContextLayout, batch: Batch) -> None:
+    """The reverse of `_tokens`: (B · c, m, H, D) into x (B, L, H, D)."""
+    spans = context_spans(layout, batch.contexts)
+    pieces = part.reshape(x.shape[0], -1, *x.shape[2:]).split([end - begin for begin, end in spans], dim=1)
+    for (begin, end), piece in zip(spans, pieces, strict=True):
+        x[:, begin:end] = piece
+
+
+def _softmax(lse: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
+    """From log-sum-exps of slots: shares of the parts in their queries (parts,), the queries' own (N,)."""
+    lists, count = selection.lists, selection.layout.count
+    logs = torch.full((len(lists.begins) * count,), -torch.inf, dtype=lse.dtype)
+    logs[lists.cells] = lse.index_select(0, lists.slots)
+    logs = logs.view(-1, count).t().contiguous()  # (C, N): much faster along this dimension
+    shares = logs.softmax(0).t().reshape(-1).index_select(0, lists.cells)
+    return shares, logs.logsumexp(0)

@@ -29,11 +29,11 @@ class Batch:
     objects: Tensor  # (B, S, T, h, w) how much of each latent the object covers
     looks: Tensor | None  # (B, S, 4) classes of the object's look
     noise: Tensor  # like latents
-    t: Tensor  # (B, S) noise level; 1: clean history, without loss
+    t: Tensor  # (B, S) noise level; 1: clean
     captions: Tensor  # (B, S, N) word ids
     prompt: Tensor | None  # (B, P) word ids of the global prompt
     shots: tuple[int, ...]  # (S,) shot positions
-    clean: int  # how many shots are clean history
+    clean: int  # how many shots are history, clean or nearly so, without loss
     frames: tuple[int, ...]  # of each noisy shot that enter the loss
 
     def to(self, device: torch.device) -> Batch:
@@ -70,7 +70,7 @@ class Batches:
         drawn = source.scenes(stage, clean, rng) if stage.shots > 1 else source.single_shots(stage.batch, rng)
         captions = [text for line in drawn.captions for text in self._kept(line, clean, rng)]
         t = self._levels(stage.batch * stage.shots, generator).view(stage.batch, stage.shots)
-        t[:, :clean] = CLEAN
+        t[:, :clean] = CLEAN - self._history_noise(generator)
         return Batch(
             latents=drawn.latents,
             objects=drawn.objects,
@@ -104,6 +104,11 @@ class Batches:
         return torch.where(
             torch.rand(count, generator=generator) < self.training.noise_uniform, uniform, normal
         )
+
+    def _history_noise(self, generator: torch.Generator) -> float:
+        """The share of noise in the clean prefix of a batch: none in half of the batches."""
+        first, second = torch.rand(2, generator=generator).tolist()
+        return self.training.history_noise * first if second < 0.5 else 0.0
 
     def _shot_positions(self, shots: int, generator: torch.Generator) -> tuple[int, ...]:
         """Increasing positions: neighbours in half of the batches, otherwise spread over a long span."""

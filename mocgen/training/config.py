@@ -78,10 +78,12 @@ class DiTTraining:
     noise_uniform: float = 0.1  # share of noise levels drawn uniformly instead
     caption_dropout: float = 0.1
     object_weight: float = 4.0  # of latents that the object covers, in the loss
-    look_weight: float = 0.0  # of the loss of classifiers that tell the look from hidden states
+    look_weight: float = 0.0  # of the loss of classifiers of objects: how they look, where they are
+    stem_weight: float = 0.0  # of the difference that the frozen stem sees between prediction and truth
     frames: int = 2  # of each shot that enter the loss: neighbouring frames tell much the same
     named_in_caption: float = 0.35  # of the scenes, the look of the hero is in the first caption
     named_in_prompt: float = 0.15  # or in the global prompt, else nowhere: it can only be seen
+    history_noise: float = 0.0  # largest share of noise in the clean prefix of half of the batches
     silent_history: float = 0.15  # of the scenes have no captions in their clean prefix, like filmed clips
     shot_span: int = 48  # shot positions are drawn from a span this long, so that far gaps are known
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -181,6 +183,8 @@ def _check(config: TrainConfig) -> None:
         ("codec.size", config.codec.size, "8 times model.patch", 8 * config.model.patch),
         ("model.width", config.model.width, "model.heads", config.model.heads),
     )
+    if config.training.stem_weight and not config.stem_training.frozen:
+        raise ValueError("training.stem_weight needs stem_training.frozen = true")
     for name, value, unit_name, unit in multiples:
         if value % unit:
             raise ValueError(f"{name} must be a multiple of {unit_name}, which is {unit}")

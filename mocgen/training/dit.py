@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mocgen.model.attention import Routing
@@ -43,11 +44,11 @@ class Watcher(Protocol):
 class Pupil(nn.Module):
     """The model, and what teaches it beside the pictures."""
 
-    def __init__(self, dit: MoCDiT, *, looks: bool = False) -> None:
-        """looks: whether the hidden states are to tell how objects look."""
+    def __init__(self, dit: MoCDiT, *, look_frames: int | None = None) -> None:
+        """look_frames: frames of every shot, where hidden states are to tell how objects look."""
         super().__init__()
         self.dit = dit
-        self.looks = LookTeacher(dit.config) if looks else None
+        self.looks = LookTeacher(dit.config, frames=look_frames) if look_frames else None
         if self.looks is not None:
             self.looks.watch(dit)
 
@@ -101,19 +102,33 @@ def step_loss(
     pupil: Pupil, batch: Batch, stage: Stage, generator: torch.Generator, training: DiTTraining
 ) -> Tensor:
     """The flow loss, and the weighted one of the looks where they are known."""
-    loss, scene = flow_loss(pupil.dit, batch, stage, generator, object_weight=training.object_weight)
+    loss, scene = flow_loss(
+        pupil.dit,
+        batch,
+        stage,
+        generator,
+        object_weight=training.object_weight,
+        stem_weight=training.stem_weight,
+    )
     if batch.looks is None or pupil.looks is None:
         return loss
     return loss + training.look_weight * pupil.looks.loss(scene, batch.objects, batch.looks, batch.clean)
 
 
 def flow_loss(
-    model: MoCDiT, batch: Batch, stage: Stage, generator: torch.Generator, *, object_weight: float = 1.0
+    model: MoCDiT,
+    batch: Batch,
+    stage: Stage,
+    generator: torch.Generator,
+    *,
+    object_weight: float = 1.0,
+    stem_weight: float = 0.0,
 ) -> tuple[Tensor, PackedScene]:
     """Squared error of the predicted clean latents, weighted by 1 / ((1 − t)² + 0.05), noisy shots only.
 
     The weight makes it the error of the velocity (x − x_t) / (1 − t), bounded where t is near 1. Latents
-    of the object count `object_weight` times as much as those of the background. Also returns the layout.
+    of the object count `object_weight` times as much as those of the background. With a `stem_weight`,
+    what the model's stem sees in the prediction counts too, see `stem_error`. Also returns the layout.
     """
     shots = [
         NoisyShot(
@@ -132,8 +147,29 @@ def flow_loss(
     target = batch.latents[:, batch.clean :, list(batch.frames)]
     objects = batch.objects[:, batch.clean :, list(batch.frames), None]  # (B, noisy shots, frames, 1, h, w)
     weight = 1 + (object_weight - 1) * objects
-    error = ((predicted - target).square() * weight).flatten(2).mean(-1) / weight.mean()
-    return (error / ((1 - batch.t[:, batch.clean :]).square() + 0.05)).mean(), scene
+    error = ((predicted - target).square() * weight).flatten(2).mean(-1) / weight.mean()  # (B, noisy shots)
+    t = batch.t[:, batch.clean :]
+    loss = (error / ((1 - t).square() + 0.05)).mean()
+    if stem_weight:
+        seen = stem_error(model.stem, predicted.flatten(0, 1), target.flatten(0, 1))[:, :, None]
+        seen = (seen * weight.flatten(0, 1)).flatten(1).mean(-1) / weight.mean()
+        loss = loss + stem_weight * (t.flatten() * seen).mean()
+    return loss, scene
+
+
+def stem_error(stem: Stem, predicted: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of what a frozen stem sees in two latents (N, T, C, h, w): (N, T, h, w).
+
+    Features of a network that tells looks weigh shapes and patterns as heavily as colours, unlike the
+    latents themselves: a perceptual loss of the predicted picture (Lin & Yang, arXiv 2401.00110). Where
+    nearly all is noise the prediction is a mean of pictures, which is none: there it should count little.
+    """
+    with torch.autocast(predicted.device.type, torch.bfloat16):
+        with torch.no_grad():
+            wanted = stem(target)
+        found = stem(predicted)
+    found, wanted = (F.rms_norm(x.float().movedim(2, -1), x.shape[2:3]) for x in (found, wanted))
+    return (found - wanted).square().mean(-1)
 
 
 def backward(
@@ -164,12 +200,13 @@ def train_dit(
     watcher: Watcher,
     stem: Stem | None = None,
     frozen_stem: bool = False,
+    frames: int,
     deadline: Deadline,
 ) -> MoCDiT:
     """Train a DiT, new or from the weights of `start`, through all stages; returns it with averaged weights.
 
-    A `stem` that has learned already is taken; `frozen_stem`: and left as it is. Of several processes the
-    first saves the state.
+    A `stem` that has learned already is taken; `frozen_stem`: and left as it is. Shots have so many
+    `frames`. Of several processes the first saves the state.
 
     Goes on from `state` if that file exists, with the same result as an uninterrupted run. Raises Paused
     at the deadline.
@@ -184,7 +221,7 @@ def train_dit(
         model.stem.requires_grad_(False)
     if only_attention:
         freeze_all_but_attention(model)
-    pupil = Pupil(model, looks=training.look_weight > 0).to(ranks.device)
+    pupil = Pupil(model, look_frames=frames if training.look_weight else None).to(ranks.device)
     if ranks.sharded:
         shard(pupil, model.blocks)
     optimizers = dit_optimizers(pupil, training)

@@ -3,7 +3,9 @@
 In the squared error of pictures colour outweighs shape and pattern by far. A small classifier makes them
 count alike: of clean shots in the middle of the network, so that a look can be retrieved from any token
 that shows it, and of noisy shots behind the retrieval, so that it is. Aligning hidden states of a diffusion
-transformer with what they depict follows Yu et al., arXiv 2410.06940. The model is saved without it.
+transformer with what they depict follows Yu et al., arXiv 2410.06940. What the captions of noisy shots have
+retrieved also tells where the object is in every frame: a motion is one decision for all of them, and it is
+made while there is hardly anything to see. The model is saved without the classifiers.
 """
 
 from __future__ import annotations
@@ -45,12 +47,14 @@ def look_entropy(head: nn.Linear, hidden: Tensor, wanted: Tensor) -> Tensor:
 class LookTeacher(nn.Module):
     """Linear classifiers over hidden states of the DiT: clean tokens, noisy tokens, what is read out."""
 
-    def __init__(self, config: DiTConfig) -> None:
+    def __init__(self, config: DiTConfig, *, frames: int) -> None:
+        """frames: of every shot."""
         super().__init__()
-        self.config = config
+        self.config, self.frames = config, frames
         self.clean = nn.Linear(config.width, sum(CLASSES))
         self.noisy = nn.Linear(config.width, sum(CLASSES))
         self.read = nn.Linear(config.width, sum(CLASSES))
+        self.where = nn.Linear(config.width, 2 * frames * config.latent_size)
         depth = config.depth
         self.clean_layers = sorted({max(0, depth // 3 - 1), max(0, depth // 2 - 1)})
         self.noisy_layers = sorted({max(0, depth - 2), depth - 1})
@@ -95,9 +99,21 @@ class LookTeacher(nn.Module):
         for means in self._read:
             told = means[:, means.shape[1] - labels.shape[1] + clean :].flatten(0, 1)  # of noisy shots
             total = total + look_entropy(self.read, told, labels[:, clean:].flatten(0, 1)) / len(self._read)
+            total = total + self._where_entropy(told, objects[:, clean:].flatten(0, 1)) / len(self._read)
         self._seen.clear()
         self._read.clear()
         return total
+
+    def _where_entropy(self, told: Tensor, objects: Tensor) -> Tensor:
+        """Cross-entropy of where the object is, mean over frames, summed over its rows and its columns.
+
+        told: (N, W); objects: (N, T, h, w) coverage, whose sums over a row or column are what is wanted.
+        """
+        normed = F.rms_norm(told.float(), told.shape[-1:])
+        logits = (SCALE * self.where(normed)).view(*objects.shape[:2], 2, -1)  # (N, T, 2, h)
+        sums = torch.stack((objects.sum(-1), objects.sum(-2)), dim=2)  # (N, T, 2, h)
+        shares = sums / sums.sum(-1, keepdim=True).clamp(min=1e-6)
+        return 2 * F.cross_entropy(logits.flatten(0, 2).float(), shares.flatten(0, 2))
 
     def told(self) -> Tensor:
         """The classes that each caption of the last forward pass was read out as, last: (B, G, 4)."""

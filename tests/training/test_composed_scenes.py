@@ -105,6 +105,20 @@ def test_silent_history_has_no_captions(pool):
         assert (batch.captions[:, batch.clean :].amax(-1) > 0).all()
 
 
+def test_history_is_noisy_in_half_of_the_batches(pool):
+    drawn = batches(pool, history_noise=0.4)
+    stage = Stage(steps=1, batch=2, shots=4)
+    levels = []
+    for seed in range(80):
+        batch = drawn.draw(stage, torch.Generator().manual_seed(seed))
+        history = batch.t[:, : batch.clean]
+        assert history.unique().numel() <= 1
+        levels += history[:1, :1].flatten().tolist()
+    noisy = [level for level in levels if level < CLEAN]
+    assert 0.3 < len(noisy) / len(levels) < 0.7
+    assert 0.6 <= min(noisy) < 0.7
+
+
 def test_single_shots_are_named_in_full(pool):
     batch = batches(pool, caption_dropout=0.0).draw(
         Stage(steps=1, batch=50, shots=1), torch.Generator().manual_seed(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 from mocgen.model.attention import Routing
 from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT, NoisyShot
-from mocgen.training.looks import CLASSES, LookTeacher, look_labels
+from mocgen.training.looks import CLASSES, COVERED, LookTeacher, look_entropy, look_labels
 from mocgen.training.world import Look
 
 CONFIG = DiTConfig(
@@ -28,7 +30,7 @@ def test_labels_tell_shape_pattern_and_colours():
 def taught() -> tuple[MoCDiT, LookTeacher, list[NoisyShot]]:
     torch.manual_seed(0)
     model = MoCDiT(CONFIG)
-    teacher = LookTeacher(CONFIG)
+    teacher = LookTeacher(CONFIG, frames=8)
     teacher.watch(model)
     shots = [
         NoisyShot(
@@ -78,3 +80,32 @@ def test_the_model_learns_from_it(taught):
     gradient = model.patch_in.weight.grad
     assert gradient is not None
     assert gradient.abs().max() > 0
+
+
+def test_captions_of_noisy_shots_are_asked_where_the_object_is():
+    torch.manual_seed(0)
+    config = replace(CONFIG, readout=1)
+    model, teacher = MoCDiT(config), LookTeacher(config, frames=8)
+    teacher.watch(model)
+    shots = [
+        NoisyShot(
+            index=0,
+            caption=torch.ones(2, 8, dtype=torch.long),
+            latents=torch.randn(2, 8, 8, 4, 4),
+            t=torch.full((2,), 0.2),
+        )
+    ]
+    _, scene = model.run(shots, prompt=None, routing=Routing())
+    (told,) = teacher._read
+    mask = torch.zeros(2, 1, 8, 4, 4)
+    mask[:, :, :, 1, 2:] = 1.0  # row 1, columns 2 and 3
+    labels = torch.zeros(2, 1, 4, dtype=torch.long)
+    logits = 4.0 * teacher.where(F.rms_norm(told[:, 0], (32,))).view(2, 8, 2, 4)
+    rows, columns = logits.log_softmax(-1).unbind(2)  # (B, T, h) each
+    wanted = -(rows[..., 1] + columns[..., 2:].mean(-1)).mean()
+    looks = look_entropy(teacher.read, told[:, 0], labels[:, 0])
+    hidden = [teacher._seen[layer][:, scene.video[0]] for layer in teacher.noisy_layers]
+    seen = teacher._token_coverage(mask)[:, 0] > COVERED
+    tokens = sum(look_entropy(teacher.noisy, x[seen], labels[:, 0].repeat(seen[0].sum(), 1)) for x in hidden)
+    loss = teacher.loss(scene, mask, labels, clean=0)
+    torch.testing.assert_close(loss, wanted + looks + tokens / len(hidden), rtol=1e-4, atol=1e-4)

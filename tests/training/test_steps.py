@@ -18,7 +18,7 @@ from mocgen.training.batches import Batch, Batches
 from mocgen.training.config import DiTTraining, Stage
 from mocgen.training.curve import LossTable, plot_loss, running_mean
 from mocgen.training.data import ClipPool
-from mocgen.training.dit import Pupil, backward, flow_loss
+from mocgen.training.dit import Pupil, backward, flow_loss, stem_error
 from mocgen.training.ranks import Ranks
 from mocgen.training.sources import WorldSource
 from mocgen.training.world import STOP_WORDS, WORDS, sample_cast
@@ -78,6 +78,29 @@ def test_errors_on_the_object_weigh_more(batches):
     heavier, lighter = 4 / 1.75, 1 / 1.75  # a quarter of the latents is covered
     assert loss_of(on_object, model, 4.0) == pytest.approx(heavier * loss_of(on_object, model, 1.0), rel=1e-3)
     assert loss_of(beside, model, 4.0) == pytest.approx(lighter * loss_of(beside, model, 1), rel=1e-3)
+
+
+def test_what_the_stem_sees_of_the_prediction_counts_the_more_the_less_noise_there_is(batches):
+    torch.manual_seed(0)
+    model = MoCDiT(replace(MODEL, stem_width=8))  # predicts zeros
+    model.stem.requires_grad_(False)
+    batch = replace(batches.draw(STAGE, torch.Generator().manual_seed(1)), clean=0)
+
+    def loss(t: float, stem_weight: float) -> torch.Tensor:
+        at = replace(batch, t=torch.full_like(batch.t, t))
+        return flow_loss(model, at, STAGE, torch.Generator(), object_weight=2.0, stem_weight=stem_weight)[0]
+
+    frames = batch.latents[:, :, list(batch.frames)].flatten(0, 1)
+    error = stem_error(model.stem, torch.zeros_like(frames), frames)
+    weight = 1 + batch.objects[:, :, list(batch.frames)].flatten(0, 1)
+    expected = (error * weight).mean() / weight.mean()
+    for t in (0.2, 0.8):
+        difference = loss(t, 3.0) - loss(t, 0.0)
+        torch.testing.assert_close(difference, 3.0 * t * expected, rtol=0.03, atol=1e-4)
+    assert stem_error(model.stem, frames, frames).abs().max() == 0
+    loss(0.8, 3.0).backward()
+    assert gradient(model).abs().max() > 0
+    assert all(weight.grad is None for weight in model.stem.parameters())
 
 
 def test_the_loss_table_keeps_memory_where_it_was_measured_and_is_drawn(tmp_path: Path):

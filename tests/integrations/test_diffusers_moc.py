@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mocgen.errors import ModelError, UsageError
+from mocgen.integrations import processor
 from mocgen.integrations.diffusers import disable_moc, enable_moc, moc_info
 
 from .conftest import COLUMNS, FRAMES, ROWS, Tiny, tiny
@@ -70,14 +71,14 @@ def test_density_counts_what_was_routed_where_contexts_differ_in_length() -> Non
     model = tiny("wan")
     enable_moc(model.transformer, top_k=1, tile=(2, 2), top_p=0.3)
     seen = []
-    route = enable_moc.__globals__["route"]
+    route = processor.route
 
     def watched(*arguments: Any, **named: Any) -> Any:
         seen.append(route(*arguments, **named))
         return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(enable_moc.__globals__, "route", watched)
+        patch.setattr(processor, "route", watched)
         model()
     expected = [selection.density() for selection in seen]
     assert moc_info(model.transformer).densities == pytest.approx(expected)

@@ -25,6 +25,9 @@ class DiTConfig:
     stem_width: int | None = None  # channels of convolutions over latents before they are cut to tokens
     stem_blocks: int = 3
     readout: int | None = None  # from this block on, captions tell the condition what they retrieved
+    mixer: int | None = None  # before this block, a hidden layer over all tokens of a shot
+    mixer_width: int = 512  # its hidden units
+    mixer_groups: int = 2  # frame groups that it takes at a time
     rotated_routing: bool = True  # route by queries and keys after their rotary turn, or before
 
     @property
@@ -37,9 +40,14 @@ class DiTConfig:
         return self.latent_size // self.patch
 
     @property
+    def cell(self) -> int:
+        """Latent places in one video token, over its frames."""
+        return self.patch**2 * self.patch_frames
+
+    @property
     def token_dim(self) -> int:
         """Latent values in one video token."""
-        return self.latent_channels * self.patch**2 * self.patch_frames
+        return self.latent_channels * self.cell
 
     def __post_init__(self) -> None:
         if sum(self.rope_axes) != self.head_dim:

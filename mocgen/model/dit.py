@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from .attention import AttentionContext, Recorder, Routing
 from .config import DiTConfig
 from .contexts import PackedScene, ShotShape, layout_after, pack_scene
-from .layers import Block, CaptionEmbedding, CaptionReadout, NoiseLevelEmbedding, Refine, Stem
+from .layers import Block, CaptionEmbedding, CaptionReadout, NoiseLevelEmbedding, Refine, ShotMixer, Stem
 from .memory import ContextMemory
+from .patches import from_patches, to_patches
 from .rope import rope_angles
 
 
@@ -60,6 +61,9 @@ class MoCDiT(nn.Module):
             nn.init.zeros_(self.stem_in.bias)
         if config.readout:
             self.readout = CaptionReadout(width)
+        if config.mixer:
+            tokens = config.mixer_groups * config.grid**2
+            self.mixer = ShotMixer(width, tokens=tokens, channels=config.cell, hidden=config.mixer_width)
         nn.init.zeros_(self.patch_out.weight)
         nn.init.zeros_(self.patch_out.bias)
         modulation = self.modulation[1]
@@ -114,6 +118,8 @@ class MoCDiT(nn.Module):
         for number, block in enumerate(self.blocks):
             if self.config.readout and number >= self.config.readout:
                 condition = told + self.readout(x, scene.text)
+            if self.config.mixer and number == self.config.mixer:
+                x = x + self._mixed(x, condition, scene)
             shared = self.modulation(condition).unflatten(-1, (6, -1))  # (B, G, 6, W)
             x = block(x, shared, segment, context)
         shift, scale = self.final_modulation(condition).chunk(2, dim=-1)  # (B, G, W) each
@@ -121,11 +127,20 @@ class MoCDiT(nn.Module):
         for number, shot in enumerate(shots, start=len(scene.video) - len(shots)):
             tokens = F.rms_norm(x[:, scene.video[number]], x.shape[-1:])
             tokens = tokens * (1 + scale[:, number, None]) + shift[:, number, None]
-            predicted, noisy = self._unpatch(self.patch_out(tokens)), shot.latents
+            predicted, noisy = from_patches(self.patch_out(tokens), self.config), shot.latents
             if shot.wanted is not None:
                 predicted, noisy = predicted[:, list(shot.wanted)], noisy[:, list(shot.wanted)]
             outputs.append(self.refine(noisy.to(predicted.dtype), predicted, condition[:, number]))
         return outputs, scene
+
+    def _mixed(self, x: Tensor, condition: Tensor, scene: PackedScene) -> Tensor:
+        """What the mixer adds to the tokens of each shot, nothing to captions: (B, L, W)."""
+        parts: list[Tensor] = []
+        for number, (text, video) in enumerate(zip(scene.text, scene.video, strict=True)):
+            parts.append(torch.zeros_like(x[:, text]))
+            if video.stop > video.start:
+                parts.append(self.mixer(x[:, video], condition[:, number]).to(x.dtype))
+        return torch.cat(parts, dim=1)
 
     def pack(self, shots: Sequence[NoisyShot], prompt: Tensor | None) -> PackedScene:
         """The layout of a global prompt (if any) and these shots."""
@@ -150,43 +165,10 @@ class MoCDiT(nn.Module):
         for shot in shots:
             words, summary = self.captions(shot.caption)
             latents = shot.latents.to(self.patch_in.weight.dtype)
-            patches = self.patch_in(self._patch(latents))
+            patches = self.patch_in(to_patches(latents, self.config))
             if self.config.stem_width:
-                patches = patches + self.stem_in(self._patch(self.stem(latents)))
+                patches = patches + self.stem_in(to_patches(self.stem(latents), self.config))
             places = self.places.repeat(patches.shape[1] // len(self.places), 1)
             tokens += [words + self.kinds[0], patches + places + self.kinds[1]]
             conditions.append(self.noise_level(shot.t) + summary)
         return torch.cat(tokens, dim=1), torch.stack(conditions, dim=1)
-
-    def _patch(self, latents: Tensor) -> Tensor:
-        """(B, T, C, h, w) → (B, tokens, C·patch²·patch_frames), tokens ordered group, row, column."""
-        config = self.config
-        batch, frames, channels = latents.shape[:3]
-        split = latents.reshape(
-            batch,
-            frames // config.patch_frames,
-            config.patch_frames,
-            channels,
-            config.grid,
-            config.patch,
-            config.grid,
-            config.patch,
-        )  # b g f c y p x q
-        return split.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(1, 3).flatten(2)
-
-    def _unpatch(self, tokens: Tensor) -> Tensor:
-        """(B, tokens, token_dim) → (B, T, C, h, w); the inverse of `_patch`."""
-        config = self.config
-        batch = tokens.shape[0]
-        split = tokens.reshape(
-            batch,
-            -1,
-            config.grid,
-            config.grid,
-            config.patch_frames,
-            config.latent_channels,
-            config.patch,
-            config.patch,
-        )  # b g y x f c p q
-        merged = split.permute(0, 1, 4, 5, 2, 6, 3, 7)  # b g f c y p x q
-        return merged.reshape(batch, -1, config.latent_channels, config.latent_size, config.latent_size)

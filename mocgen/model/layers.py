@@ -65,6 +65,39 @@ class CaptionReadout(nn.Module):
         return self.project(F.rms_norm(means, means.shape[-1:]))
 
 
+class ShotMixer(nn.Module):
+    """A hidden layer over all tokens of a shot at once; what it adds to them starts at zero.
+
+    Where a thing is in each frame of a motion is one decision about the whole shot, to be made while every
+    frame is nearly noise. A hidden unit here sees them all, like those that mix tokens in MLP-Mixer
+    (Tolstikhin et al., arXiv 2105.01601), and the condition says which of them count. It reads and writes a
+    few channels of each token, one for each place of a latent in it: `spread` takes what can be a map.
+    """
+
+    def __init__(self, width: int, *, tokens: int, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.read = nn.Linear(width, channels)
+        self.up = nn.Linear(tokens * channels, hidden)
+        self.film = nn.Linear(width, 2 * hidden)
+        self.down = nn.Linear(hidden, tokens * channels)
+        self.direct = nn.Linear(width, channels)
+        self.spread = nn.Linear(channels, width)
+        for layer in (self.film, self.down, self.spread):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x: (B, n, W), mixed in runs of `tokens`, the last filled up with zeros; condition: (B, W)."""
+        count = x.shape[1]
+        filled = F.pad(F.rms_norm(x, x.shape[-1:]), (0, 0, 0, -count % self.tokens))
+        runs = filled.unflatten(1, (-1, self.tokens))  # (B, runs, tokens, W)
+        scale, shift = self.film(condition)[:, None].chunk(2, dim=-1)  # (B, 1, hidden)
+        hidden = F.silu(self.up(self.read(runs).flatten(2)) * (1 + scale) + shift)  # (B, runs, hidden)
+        maps = self.direct(runs) + self.down(hidden).view(*runs.shape[:3], -1)
+        return self.spread(maps).flatten(1, 2)[:, :count]
+
+
 class SwiGLU(nn.Module):
     """Feed-forward layer with a gated SiLU (Shazeer, arXiv 2002.05202)."""
 

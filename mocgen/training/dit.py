@@ -44,11 +44,11 @@ class Watcher(Protocol):
 class Pupil(nn.Module):
     """The model, and what teaches it beside the pictures."""
 
-    def __init__(self, dit: MoCDiT, *, look_frames: int | None = None) -> None:
-        """look_frames: frames of every shot, where hidden states are to tell how objects look."""
+    def __init__(self, dit: MoCDiT, *, looks: bool = False) -> None:
+        """looks: whether the hidden states are to tell how objects look, and where they are."""
         super().__init__()
         self.dit = dit
-        self.looks = LookTeacher(dit.config, frames=look_frames) if look_frames else None
+        self.looks = LookTeacher(dit.config) if looks else None
         if self.looks is not None:
             self.looks.watch(dit)
 
@@ -200,13 +200,12 @@ def train_dit(
     watcher: Watcher,
     stem: Stem | None = None,
     frozen_stem: bool = False,
-    frames: int,
     deadline: Deadline,
 ) -> MoCDiT:
     """Train a DiT, new or from the weights of `start`, through all stages; returns it with averaged weights.
 
-    A `stem` that has learned already is taken; `frozen_stem`: and left as it is. Shots have so many
-    `frames`. Of several processes the first saves the state.
+    A `stem` that has learned already is taken; `frozen_stem`: and left as it is. Of several processes the
+    first saves the state.
 
     Goes on from `state` if that file exists, with the same result as an uninterrupted run. Raises Paused
     at the deadline.
@@ -221,7 +220,7 @@ def train_dit(
         model.stem.requires_grad_(False)
     if only_attention:
         freeze_all_but_attention(model)
-    pupil = Pupil(model, look_frames=frames if training.look_weight else None).to(ranks.device)
+    pupil = Pupil(model, looks=training.look_weight > 0).to(ranks.device)
     if ranks.sharded:
         shard(pupil, model.blocks)
     optimizers = dit_optimizers(pupil, training)

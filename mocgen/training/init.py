@@ -16,7 +16,7 @@ from mocgen.model.dit import MoCDiT
 from .config import TrainConfig
 
 # sizes of a DiT that an older one can be given
-ADDED = ("stem_width", "stem_blocks", "readout", "rotated_routing")
+ADDED = ("stem_width", "stem_blocks", "readout", "mixer", "mixer_width", "mixer_groups", "rotated_routing")
 
 
 def load_start(config: TrainConfig) -> NativeModel | None:

@@ -3,9 +3,8 @@
 In the squared error of pictures colour outweighs shape and pattern by far. A small classifier makes them
 count alike: of clean shots in the middle of the network, so that a look can be retrieved from any token
 that shows it, and of noisy shots behind the retrieval, so that it is. Aligning hidden states of a diffusion
-transformer with what they depict follows Yu et al., arXiv 2410.06940. What the captions of noisy shots have
-retrieved also tells where the object is in every frame: a motion is one decision for all of them, and it is
-made while there is hardly anything to see. The model is saved without the classifiers.
+transformer with what they depict follows Yu et al., arXiv 2410.06940. The maps of a `ShotMixer` are to show
+where the object is in every frame. The model is saved without the classifiers.
 """
 
 from __future__ import annotations
@@ -19,11 +18,13 @@ from torch import Tensor, nn
 from mocgen.model.config import DiTConfig
 from mocgen.model.contexts import PackedScene
 from mocgen.model.dit import MoCDiT
+from mocgen.model.patches import to_patches
 
 from .world import COLORS, PATTERNS, SHAPES, Look
 
 CLASSES = (len(SHAPES), len(PATTERNS), len(COLORS), len(COLORS) + 1)  # the second colour may be none
 SCALE = 4.0  # of the logits: makes AdamW's steps of the classifiers as much larger
+MAPS = 4.0  # weight of where the object is, next to what it is
 COVERED = 0.3  # of a token's area, from which on it shows the object
 
 
@@ -47,19 +48,18 @@ def look_entropy(head: nn.Linear, hidden: Tensor, wanted: Tensor) -> Tensor:
 class LookTeacher(nn.Module):
     """Linear classifiers over hidden states of the DiT: clean tokens, noisy tokens, what is read out."""
 
-    def __init__(self, config: DiTConfig, *, frames: int) -> None:
-        """frames: of every shot."""
+    def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        self.config, self.frames = config, frames
+        self.config = config
         self.clean = nn.Linear(config.width, sum(CLASSES))
         self.noisy = nn.Linear(config.width, sum(CLASSES))
         self.read = nn.Linear(config.width, sum(CLASSES))
-        self.where = nn.Linear(config.width, 2 * frames * config.latent_size)
         depth = config.depth
         self.clean_layers = sorted({max(0, depth // 3 - 1), max(0, depth // 2 - 1)})
         self.noisy_layers = sorted({max(0, depth - 2), depth - 1})
         self._seen: dict[int, Tensor] = {}
         self._read: list[Tensor] = []  # (B, G, W) each: what captions were read out as
+        self._maps: list[Tensor] = []  # (B, runs, tokens, cell) of each shot
 
     def watch(self, model: MoCDiT) -> list[torch.utils.hooks.RemovableHandle]:
         """Keep the hidden states of every forward pass until the next; returns what ends it."""
@@ -71,11 +71,20 @@ class LookTeacher(nn.Module):
         ]
         if self.config.readout:
             project = model.readout.project
-            handles += [
-                model.blocks[0].register_forward_pre_hook(lambda block, inputs: self._read.clear()),
-                project.register_forward_pre_hook(lambda project, inputs: self._read.append(inputs[0])),
-            ]
+            handles.append(
+                project.register_forward_pre_hook(lambda project, inputs: self._read.append(inputs[0]))
+            )
+        if self.config.mixer:
+            spread = model.mixer.spread
+            handles.append(
+                spread.register_forward_pre_hook(lambda spread, inputs: self._maps.append(inputs[0]))
+            )
+        handles.append(model.blocks[0].register_forward_pre_hook(lambda block, inputs: self._forget()))
         return handles
+
+    def _forget(self) -> None:
+        self._read.clear()
+        self._maps.clear()
 
     def loss(self, scene: PackedScene, objects: Tensor, labels: Tensor, clean: int) -> Tensor:
         """Mean cross-entropy, summed over the four attributes: of clean shots, noisy shots, their captions.
@@ -99,21 +108,34 @@ class LookTeacher(nn.Module):
         for means in self._read:
             told = means[:, means.shape[1] - labels.shape[1] + clean :].flatten(0, 1)  # of noisy shots
             total = total + look_entropy(self.read, told, labels[:, clean:].flatten(0, 1)) / len(self._read)
-            total = total + self._where_entropy(told, objects[:, clean:].flatten(0, 1)) / len(self._read)
+        for maps, where in zip(self._maps[clean:], objects[:, clean:].unbind(1), strict=bool(self._maps)):
+            total = total + MAPS * self._map_entropy(maps.flatten(1, 2), where) / (labels.shape[1] - clean)
         self._seen.clear()
         self._read.clear()
+        self._maps.clear()
         return total
 
-    def _where_entropy(self, told: Tensor, objects: Tensor) -> Tensor:
-        """Cross-entropy of where the object is, mean over frames, summed over its rows and its columns.
+    def _map_entropy(self, maps: Tensor, objects: Tensor) -> Tensor:
+        """Cross-entropy of where in each frame the object is, mean over frames that show it.
 
-        told: (N, W); objects: (N, T, h, w) coverage, whose sums over a row or column are what is wanted.
+        maps: (N, tokens, cell) logits; objects: (N, T, h, w) coverage, whose shares are what is wanted.
         """
-        normed = F.rms_norm(told.float(), told.shape[-1:])
-        logits = (SCALE * self.where(normed)).view(*objects.shape[:2], 2, -1)  # (N, T, 2, h)
-        sums = torch.stack((objects.sum(-1), objects.sum(-2)), dim=2)  # (N, T, 2, h)
-        shares = sums / sums.sum(-1, keepdim=True).clamp(min=1e-6)
-        return 2 * F.cross_entropy(logits.flatten(0, 2).float(), shares.flatten(0, 2))
+        wanted = to_patches(objects[:, :, None], self.config)
+        maps = maps[:, : wanted.shape[1]]  # the mixer may have filled them up
+        logits, shares = (  # (N, T, h·w), in the order of tokens
+            x.float()
+            .unflatten(1, (-1, self.config.grid**2))
+            .unflatten(3, (self.config.patch_frames, -1))
+            .movedim(3, 2)
+            .flatten(3)
+            .flatten(1, 2)
+            for x in (SCALE * maps, wanted)
+        )
+        shares = shares / shares.sum(-1, keepdim=True).clamp(min=1e-6)
+        seen = shares.sum(-1) > 0
+        if not seen.any():
+            return maps.sum() * 0
+        return F.cross_entropy(logits[seen], shares[seen])
 
     def told(self) -> Tensor:
         """The classes that each caption of the last forward pass was read out as, last: (B, G, 4)."""

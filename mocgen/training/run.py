@@ -98,7 +98,6 @@ def _train(
         watcher=watcher,
         stem=stem,
         frozen_stem=config.stem_training.frozen,
-        frames=config.data.frames,
         deadline=deadline,
     )
     if ranks.first:

@@ -13,7 +13,7 @@ from mocgen.model.dit import MoCDiT, NoisyShot
 
 @pytest.fixture(
     scope="session",
-    params=[{}, {"stem_width": 8, "readout": 1, "rotated_routing": False}],
+    params=[{}, {"stem_width": 8, "readout": 1, "mixer": 1, "mixer_width": 16, "rotated_routing": False}],
     ids=["plain", "with-all-parts"],
 )
 def model(request: pytest.FixtureRequest) -> MoCDiT:

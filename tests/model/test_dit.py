@@ -13,6 +13,7 @@ from mocgen.model.attention import Routing
 from mocgen.model.config import DiTConfig
 from mocgen.model.contexts import ShotShape, pack_scene
 from mocgen.model.dit import MoCDiT, NoisyShot
+from mocgen.model.patches import from_patches, to_patches
 from mocgen.model.rope import rope_angles, rotate
 from mocgen_kernels import Kind
 
@@ -32,11 +33,11 @@ def test_packing_interleaves_captions_and_shots() -> None:
 
 def test_patches_round_trip(model: MoCDiT) -> None:
     latents = torch.randn(2, 8, 8, 8, 8)
-    tokens = model._patch(latents)
+    tokens = to_patches(latents, model.config)
     assert tokens.shape == (2, 2 * 16, model.config.token_dim)
-    assert torch.equal(model._unpatch(tokens), latents)
+    assert torch.equal(from_patches(tokens, model.config), latents)
     latents[0, 5, :, 3, 6] += 1  # frame 5 lies in group 1, row 3 in patch row 1, column 6 in patch column 3
-    changed = (model._patch(latents) != tokens).any(-1).nonzero().tolist()
+    changed = (to_patches(latents, model.config) != tokens).any(-1).nonzero().tolist()
     assert changed == [[0, 16 + 1 * 4 + 3]]
 
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from mocgen.model.attention import Routing
 from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT, NoisyShot
-from mocgen.training.looks import CLASSES, COVERED, LookTeacher, look_entropy, look_labels
+from mocgen.model.patches import from_patches
+from mocgen.training.looks import CLASSES, MAPS, LookTeacher, look_labels
 from mocgen.training.world import Look
 
 CONFIG = DiTConfig(
@@ -30,7 +31,7 @@ def test_labels_tell_shape_pattern_and_colours():
 def taught() -> tuple[MoCDiT, LookTeacher, list[NoisyShot]]:
     torch.manual_seed(0)
     model = MoCDiT(CONFIG)
-    teacher = LookTeacher(CONFIG, frames=8)
+    teacher = LookTeacher(CONFIG)
     teacher.watch(model)
     shots = [
         NoisyShot(
@@ -82,30 +83,36 @@ def test_the_model_learns_from_it(taught):
     assert gradient.abs().max() > 0
 
 
-def test_captions_of_noisy_shots_are_asked_where_the_object_is():
+def test_maps_of_noisy_shots_are_asked_where_the_object_is():
     torch.manual_seed(0)
-    config = replace(CONFIG, readout=1)
-    model, teacher = MoCDiT(config), LookTeacher(config, frames=8)
+    config = replace(CONFIG, mixer=1, mixer_width=16)
+    model, teacher = MoCDiT(config), LookTeacher(config)
     teacher.watch(model)
     shots = [
         NoisyShot(
-            index=0,
+            index=index,
             caption=torch.ones(2, 8, dtype=torch.long),
             latents=torch.randn(2, 8, 8, 4, 4),
-            t=torch.full((2,), 0.2),
+            t=torch.full((2,), level),
         )
+        for index, level in enumerate((1.0, 0.2))
     ]
-    _, scene = model.run(shots, prompt=None, routing=Routing())
-    (told,) = teacher._read
-    mask = torch.zeros(2, 1, 8, 4, 4)
-    mask[:, :, :, 1, 2:] = 1.0  # row 1, columns 2 and 3
-    labels = torch.zeros(2, 1, 4, dtype=torch.long)
-    logits = 4.0 * teacher.where(F.rms_norm(told[:, 0], (32,))).view(2, 8, 2, 4)
-    rows, columns = logits.log_softmax(-1).unbind(2)  # (B, T, h) each
-    wanted = -(rows[..., 1] + columns[..., 2:].mean(-1)).mean()
-    looks = look_entropy(teacher.read, told[:, 0], labels[:, 0])
-    hidden = [teacher._seen[layer][:, scene.video[0]] for layer in teacher.noisy_layers]
-    seen = teacher._token_coverage(mask)[:, 0] > COVERED
-    tokens = sum(look_entropy(teacher.noisy, x[seen], labels[:, 0].repeat(seen[0].sum(), 1)) for x in hidden)
-    loss = teacher.loss(scene, mask, labels, clean=0)
-    torch.testing.assert_close(loss, wanted + looks + tokens / len(hidden), rtol=1e-4, atol=1e-4)
+    labels = torch.zeros(2, 2, 4, dtype=torch.long)
+
+    def loss(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        _, scene = model.run(shots, prompt=None, routing=Routing())
+        maps = from_patches(teacher._maps[1].flatten(1, 2), config)[:, :, 0]  # (2, 8, 4, 4)
+        return teacher.loss(scene, mask, labels, clean=1), maps
+
+    nowhere, _ = loss(torch.zeros(2, 2, 8, 4, 4))
+    assert nowhere == 0
+    mask = torch.zeros(2, 2, 8, 4, 4)
+    mask[:, 1, 2:, 1, 2:] = 0.25  # row 1, columns 2 and 3; too little of any token to ask what it is
+    asked, maps = loss(mask)
+    logits = (4.0 * maps[:, 2:]).flatten(2).log_softmax(-1)
+    expected = -logits.view(2, 6, 4, 4)[:, :, 1, 2:].mean()
+    torch.testing.assert_close(asked, MAPS * expected, rtol=1e-4, atol=1e-4)
+    asked.backward()
+    for layer in (model.mixer.down, model.mixer.direct, model.patch_in):
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.abs().max() > 0

@@ -63,7 +63,7 @@ def small_model(base: NativeModel, variant: Variant, request: AblationRequest) -
 def new_pupil(base: NativeModel, variant: Variant, request: AblationRequest, *, seed: int) -> Pupil:
     """A small model with random weights, and the classifiers that teach it looks."""
     torch.manual_seed(seed)
-    return Pupil(small_model(base, variant, request), look_frames=1)
+    return Pupil(small_model(base, variant, request), looks=True)
 
 
 def train(

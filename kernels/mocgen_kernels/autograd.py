@@ -28,9 +28,9 @@ def differentiable(
 ) -> Tensor:
     """`attend` with `gradients` as its backward pass: q (B, Lq, H, D), k and v (B, L, H, D) → (B, Lq, H, D).
 
-    attend: (q, k, v, k_means, v_means, selection) → output and log-sum-exp; the means are (B, C, H, D) with
-        compensation, else None.
-    gradients: (grad, q, k, v, k_means, v_means, output, log-sum-exp, selection) → those of the first five.
+    attend: (q, k, v, k_means, v_means, selection) → output, and log-sum-exps for `gradients`; the means are
+        (B, C, H, D) with compensation, else None.
+    gradients: (grad, q, k, v, k_means, v_means, output, log-sum-exps, selection) → those of q to v_means.
     """
     k_means, v_means = (context_means(x, selection.layout) if compensate else None for x in (k, v))
     return _RoutedAttention.apply(q, k, v, k_means, v_means, selection, attend, gradients)

@@ -17,7 +17,7 @@ from mocgen_kernels.autograd import differentiable
 from mocgen_kernels.blocks import keep_freed_memory
 from mocgen_kernels.grouped import context_spans, gather_contexts
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.lists import Batch
+from mocgen_kernels.lists import Batch, Lists
 from mocgen_kernels.selection import Selection
 
 MOST_NUMBERS = 1 << 22  # of queries that are gathered at a time
@@ -33,7 +33,7 @@ def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> T
 def attend(
     q: Tensor, k: Tensor, v: Tensor, k_means: Tensor | None, v_means: Tensor | None, selection: Selection
 ) -> tuple[Tensor, Tensor]:
-    """Output (B, Lq, H, D) and log-sum-exp (B, Lq, H) for a selection with words, without compensation."""
+    """Output (B, Lq, H, D) for a selection with words, and the log-sum-exp of every part (C, B · Lq · H)."""
     keep_freed_memory()
     heads, dim = q.shape[2:]
     lists, layout, rows = selection.lists, selection.layout, q.reshape(-1, dim)
@@ -45,10 +45,9 @@ def attend(
         parts.append(out.transpose(1, 2).reshape(-1, dim))
         lses.append(lse.transpose(1, 2).reshape(-1))
     table, lse = (x[0] if len(x) == 1 else torch.cat(x) for x in (parts, lses))
-    table = table.to(lse.dtype)
-    weights, lse = _softmax(lse, selection)
-    out = embedding_bag(lists.slots, table, lists.begins, mode="sum", per_sample_weights=weights)
-    return out.view(q.shape).to(q.dtype), lse.view(q.shape[:3])
+    logs = lse.index_select(0, lists.slots.view(-1)).view(lists.slots.shape)
+    logs.add_(lists.attended.to(lse.dtype).log_())  # −inf where there is no part
+    return _sums(table.to(lse.dtype), lists, logs.softmax(0)).view(q.shape).to(q.dtype), logs
 
 
 def gradients(
@@ -59,23 +58,21 @@ def gradients(
     k_means: Tensor | None,
     v_means: Tensor | None,
     out: Tensor,
-    lse: Tensor,
+    logs: Tensor,
     selection: Selection,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k and v, from what `attend` took and gave."""
     heads, dim = q.shape[2:]
     lists, layout = selection.lists, selection.layout
-    rows = [x.reshape(-1, dim) for x in (grad, q, out)]
+    rows, lse = [x.reshape(-1, dim) for x in (grad, q, out)], logs.logsumexp(0)
     dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
-    empty = torch.ones(lists.count, dtype=torch.bool).index_fill_(0, lists.slots, False)
+    empty = torch.ones(lists.count, dtype=torch.bool).index_fill_(0, lists.slots[lists.attended], False)
     parts = []
     for batch, padding in zip(lists.batches, empty.split([len(x.rows) for x in lists.batches]), strict=True):
         slope, query, result = (
             x.index_select(0, batch.rows).view(-1, batch.longest, heads, dim) for x in rows
         )
-        peak = (
-            lse.reshape(-1).index_select(0, batch.rows).masked_fill_(padding, torch.inf)
-        )  # exp(s − peak) = 0
+        peak = lse.index_select(0, batch.rows).masked_fill_(padding, torch.inf)  # exp(s − peak) = 0
         key, value = (_tokens(x, layout, batch) for x in (k, v))
         given = (slope, query, key, value, result, peak.view(-1, batch.longest, heads))
         found = _backward(*(x.transpose(1, 2) for x in given), 0.0, False)
@@ -84,7 +81,7 @@ def gradients(
         for x, part in zip((dk, dv), slopes, strict=True):
             _write(x, part, layout, batch)
     table = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(lse.dtype)
-    dq = embedding_bag(lists.slots, table, lists.begins, mode="sum")
+    dq = _sums(table, lists, lists.attended.to(lse.dtype))
     return dq.view(q.shape).to(q.dtype), dk, dv, None, None
 
 
@@ -102,11 +99,7 @@ def _write(x: Tensor, part: Tensor, layout: ContextLayout, batch: Batch) -> None
         x[:, begin:end] = piece
 
 
-def _softmax(lse: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
-    """From log-sum-exps of slots: shares of the parts in their queries (parts,), the queries' own (N,)."""
-    lists, count = selection.lists, selection.layout.count
-    logs = torch.full((len(lists.begins) * count,), -torch.inf, dtype=lse.dtype)
-    logs[lists.cells] = lse.index_select(0, lists.slots)
-    logs = logs.view(-1, count).t().contiguous()  # (C, N): much faster along this dimension
-    shares = logs.softmax(0).t().reshape(-1).index_select(0, lists.cells)
-    return shares, logs.logsumexp(0)
+def _sums(table: Tensor, lists: Lists, weights: Tensor) -> Tensor:
+    """Sum of every query's slots of the table (slots, D), weighted (C, N): (N, D)."""
+    slots = torch.stack(lists.slots.unbind(), dim=1)
+    return embedding_bag(slots, table, mode="sum", per_sample_weights=weights.t().contiguous())

@@ -24,52 +24,47 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Lists:
-    """Who attends to what, anchors included: a part per query and context, a slot for every part.
+    """Who attends to what, anchors included: a slot for every pair of a query and a context it attends to.
 
-    Queries are counted over batch items, tokens and heads, in this order: N = B · Lq · H. A cell is one of
-    the N · C pairs of query and context. Slots are counted batch after batch.
+    Queries are counted over batch items, tokens and heads, in this order: N = B · Lq · H. Slots are counted
+    batch after batch.
     """
 
     batches: list[Batch]
-    cells: Tensor  # (parts,) int64: the cells where a query attends to a context, ascending
-    slots: Tensor  # (parts,) int64: where each of them is
-    begins: Tensor  # (N,) int64: where the parts of each query begin
+    attended: Tensor  # (C, N) bool
+    slots: Tensor  # (C, N) int64: where the pair is; 0 where there is none
     count: int  # slots
 
     @classmethod
     def of(cls, attended: Tensor, layout: ContextLayout) -> Lists:
-        """From what queries attend to, (B, Lq, H, C) bool."""
-        batch, _, heads, count = attended.shape
-        ranks = attended.cumsum(1).sub_(1)  # (B, Lq, H, C): the place of the query in its list
-        longest = ranks[:, -1].amax((0, 1)).add_(1).tolist()
-        groups = _alike(longest, layout, batch * heads)
-        starts = torch.zeros(batch, count, dtype=torch.int64)  # first slot of every context
-        total, spans = 0, []
-        for contexts in groups:
-            room = heads * max(longest[c] for c in contexts)
-            begin, lists = total, batch * len(contexts)
-            total += room * lists
-            starts[:, contexts] = torch.arange(begin, total, room).view(batch, -1)
-            spans.append((begin, total))
-        slots = ranks.mul_(heads).add_(torch.arange(heads)[:, None]).add_(starts[:, None, None])
-        cells = attended.view(-1).nonzero().view(-1)
-        slots = slots.view(-1).index_select(0, cells)
-        rows = torch.zeros(total, dtype=torch.int64)
-        rows[slots] = cells.div(count, rounding_mode="floor")
-        parts = attended.view(-1, count).sum(1)
+        """From what queries attend to, (C, B, Lq, H) bool."""
+        count, batch, _, heads = attended.shape
+        ranks = attended.cumsum(2)  # (C, B, Lq, H): the place of a query in its list, from 1 on
+        longest = ranks[:, :, -1].amax((1, 2)).tolist()
+        starts = [[0] * batch] * count  # first slot of every context, counted from 1, less a row of heads
+        batches, total = list[tuple[list[int], int, int]](), 0
+        for contexts in _alike(longest, layout, batch * heads):
+            begin, room = total, heads * max(longest[c] for c in contexts)
+            total += room * batch * len(contexts)
+            for i, c in enumerate(contexts):
+                starts[c] = [1 + begin + (b * len(contexts) + i) * room - heads for b in range(batch)]
+            batches.append((contexts, begin, total))
+        base = torch.tensor(starts)[..., None] + torch.arange(heads)  # (C, B, H)
+        slots = torch.add(base[:, :, None], ranks, alpha=heads, out=ranks).mul_(attended).view(count, -1)
+        rows = torch.zeros(1 + total, dtype=torch.int64)
+        rows.scatter_(0, slots.view(-1), torch.arange(slots.shape[1]).expand_as(slots).reshape(-1))
         return cls(
             batches=[
                 Batch(
                     contexts=contexts,
                     size=layout.lengths[contexts[0]],
                     longest=(end - begin) // (batch * len(contexts) * heads),
-                    rows=rows[begin:end],
+                    rows=rows[1 + begin : 1 + end],
                 )
-                for contexts, (begin, end) in zip(groups, spans, strict=True)
+                for contexts, begin, end in batches
             ],
-            cells=cells,
-            slots=slots,
-            begins=parts.cumsum(0).sub_(parts),
+            attended=attended.view(count, -1),
+            slots=slots.sub_(1).clamp_(min=0),
             count=total,
         )
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from mocgen_kernels.batched import MOST_NUMBERS
-from mocgen_kernels.blocks import head_blocks
+from mocgen_kernels.blocks import for_each, head_blocks
 from mocgen_kernels.grouped import foldable, folded_dims, folded_runs
+from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.rules import Routing, query_groups
 from mocgen_kernels.selection import Selection
 
 Method = Literal["unmasked", "folded mask", "mask", "batched", "visits", "kernels"]
@@ -23,13 +27,14 @@ Method = Literal["unmasked", "folded mask", "mask", "batched", "visits", "kernel
 _MASKED_PAIR = 3.0  # building and reading the mask included
 _FOLDED_PAIR = 1.1
 _VISITED_PAIR = 1.22
-_BATCHED_PAIR = 1.08
+_BATCHED_PAIR = 1.05
 _VISITOR = 20.0  # gather a query, merge its partial result
-_SLOT = 40.0  # the same in padded lists
-_CELL = 5.0  # of all queries and contexts, in making padded lists and weights
+_SLOT = 30.0  # the same in padded lists
+_CELL = 8.0  # of all queries and contexts, in making padded lists and weights
 _CALL = 12_000.0  # whatever its size
 _CHUNK = 240_000.0  # lists of visitors, sums of their results
-_LISTS = 170_000.0  # the same of padded lists, whatever their length
+_LISTS = 120_000.0  # the same of padded lists, whatever their length
+_WAITING = 1_000_000.0  # for torch's threads, which spin for a while after work that they shared
 _MOST_CELLS = 1 << 17  # beyond, visits are cheaper
 
 
@@ -72,13 +77,13 @@ def attention_info(
     elif backend == "cpu":
         method, cost = "visits", _visits(selection, dim)
     else:
-        ways = {"visits": _visits(selection, dim), "mask": scale * _MASKED_PAIR * _admissible(selection)}
-        if foldable(selection, dim, q.dtype) and not compensate:
-            ways["folded mask"] = _folded(selection, dim)
-            del ways["mask"]
-        if q.device.type != "cpu":
-            del ways["visits"]
-        elif not compensate:
+        ways = dict(
+            _by_rules(
+                selection.layout, selection.routing, selection.batch, selection.heads,
+                selection.query_length, dim, q.dtype, q.device.type, compensate, torch.get_num_threads(),
+            )
+        )  # fmt: skip
+        if q.device.type == "cpu" and not compensate:
             ways["batched"] = _batched(selection, dim, min(ways.values()))
         method = min(ways, key=lambda way: ways[way])
         cost = ways[method]
@@ -90,25 +95,56 @@ def attention_info(
     )
 
 
+@lru_cache(maxsize=16)
+def _by_rules(
+    layout: ContextLayout,
+    routing: Routing,
+    batch: int,
+    heads: int,
+    query_length: int,
+    dim: int,
+    dtype: torch.dtype,
+    device: str,
+    compensate: bool,
+    threads: int,
+) -> dict[Method, float]:
+    """Costs of the ways that depend on rules and sizes alone, not on what was chosen. Do not write to it.
+
+    `threads`, which `head_blocks` and `_visits` ask torch for, is there for the cache.
+    """
+    selection = Selection(
+        layout=layout, routing=routing, batch=batch, heads=heads, query_length=query_length, words=None
+    )
+    ways: dict[Method, float] = {}
+    if foldable(selection, dim, dtype) and not compensate:
+        ways["folded mask"] = _folded(selection, dim)
+    else:
+        ways["mask"] = batch * heads * dim / 64 * _MASKED_PAIR * _admissible(selection)
+    if device == "cpu":
+        ways["visits"] = _visits(selection, dim)
+    return ways
+
+
 def _attended(selection: Selection) -> float:
     """(query, key) pairs of one head: anchors and the budget's share of the candidates."""
-    lengths, total = selection.layout.lengths, 0.0
-    for group in selection.groups:
-        anchors, candidates = (sum(lengths[c] for c in x) for x in (group.anchors, group.candidates))
-        routed = min(selection.budget, len(group.candidates)) / max(1, len(group.candidates))
-        total += (group.stop - group.start) * (anchors + routed * candidates)
-    return total
+    return _pairs(selection.layout, selection.first_query_context, selection.routing)[0]
 
 
 def _admissible(selection: Selection) -> float:
     """(query, key) pairs of one head: anchors and all candidates."""
-    lengths = selection.layout.lengths
-    return float(
-        sum(
-            (group.stop - group.start) * sum(lengths[c] for c in (*group.anchors, *group.candidates))
-            for group in selection.groups
-        )
-    )
+    return _pairs(selection.layout, selection.first_query_context, selection.routing)[1]
+
+
+@lru_cache(maxsize=16)
+def _pairs(layout: ContextLayout, first: int, routing: Routing) -> tuple[float, float]:
+    """Attended and admissible pairs of queries from context `first` on."""
+    attended, admissible, budget = 0.0, 0.0, routing.budget(layout.count)
+    for group in query_groups(layout, first, routing):
+        anchors, candidates = (sum(layout.lengths[c] for c in x) for x in (group.anchors, group.candidates))
+        routed = min(budget, len(group.candidates)) / max(1, len(group.candidates))
+        attended += (group.stop - group.start) * (anchors + routed * candidates)
+        admissible += (group.stop - group.start) * (anchors + candidates)
+    return attended, admissible
 
 
 def _folded(selection: Selection, dim: int) -> float:
@@ -125,11 +161,16 @@ def _batched(selection: Selection, dim: int, most: float) -> float:
     fixed = _CELL * cells + _LISTS
     if cells > _MOST_CELLS or fixed + _BATCHED_PAIR * pairs * _attended(selection) * dim / 64 > most:
         return math.inf
+    for_each([selection], _make_lists, numbers=cells)  # in one thread, for visits may follow
     lists = selection.lists
     if lists.count * dim > MOST_NUMBERS:
         return math.inf
     slots = sum(len(batch.rows) * (_BATCHED_PAIR * batch.size + _SLOT) for batch in lists.batches)
     return fixed + slots * dim / 64 + _CALL * len(lists.batches)
+
+
+def _make_lists(selection: Selection) -> None:
+    _ = selection.lists
 
 
 def _visits(selection: Selection, dim: int) -> float:
@@ -142,5 +183,5 @@ def _visits(selection: Selection, dim: int) -> float:
     chunks = len(blocks[0].chunks(selection.query_length))
     calls = chunks * selection.batch * selection.heads * len(contexts) + len(blocks) * len(selection.groups)
     scale = selection.batch * selection.heads * dim / 64
-    fixed = _CALL * calls + _CHUNK * chunks * len(blocks)
+    fixed = _CALL * calls + _CHUNK * chunks * len(blocks) + _WAITING * (torch.get_num_threads() > 1)
     return scale * (_VISITED_PAIR * _attended(selection) + _VISITOR * visitors) + fixed

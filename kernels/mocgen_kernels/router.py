@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 import torch
@@ -30,12 +31,14 @@ def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int =
     batch, _, heads, dim = k.shape
     shape = (batch, layout.count, sub_descriptors, heads, dim)
     out = torch.empty(shape, dtype=torch.float32, device=k.device)
-    if k.device.type == "cpu" and worth_threads(k.numel()) > 1:
+    if k.device.type == "cpu":
 
-        def work(head: int) -> None:
-            _pool(k[:, :, head : head + 1], layout, out[..., head : head + 1, :])
+        def work(head: slice) -> None:
+            _pool(k[:, :, head], layout, out[..., head, :])
 
-        for_each(range(heads), work)
+        pieces = heads if worth_threads(k.numel()) > 1 else 1
+        step = -(-heads // pieces)
+        for_each([slice(i, i + step) for i in range(0, heads, step)], work, numbers=k.numel())
     else:
         _pool(k, layout, out)
     return out.flatten(1, 2)
@@ -118,6 +121,23 @@ class _Chunk:
         return slice(self.first, self.first + len(self.allowed.columns))
 
 
+@lru_cache(maxsize=4)
+def _chunk(
+    layout: ContextLayout, routing: Routing, query_length: int, start: int, stop: int, device: torch.device
+) -> _Chunk | None:
+    """What queries `start` … `stop` − 1 have to choose from; None without candidates."""
+    context = layout.first_query_context(query_length)
+    contexts = layout.token_contexts()[-query_length:][start:stop] - context  # (Q,)
+    present, lengths = contexts.unique_consecutive(return_counts=True)
+    table = candidate_table(layout, context, routing)[present]  # (c, C)
+    candidates = table.any(dim=0).nonzero().flatten().tolist()
+    if not candidates:
+        return None
+    first = candidates[0] // 16 * 16
+    allowed = Allowed(table[:, first : candidates[-1] + 1].t(), lengths.tolist(), device)
+    return _Chunk(start=start, stop=stop, first=first, allowed=allowed)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Heads:
     """Heads of batch items whose scores exist at the same time."""
@@ -154,7 +174,8 @@ class _Chooser:
         @torch.autocast(q.device.type, enabled=False)
         def work(spans: list[slice]) -> None:
             for span in spans:
-                chunk = self.chunk(span, q.device)
+                rules = (self.layout, self.routing, self.query_length)
+                chunk = _chunk(*rules, span.start, span.stop, q.device)
                 if chunk is None:
                     continue
                 for some in self.heads(q, chunk):
@@ -183,18 +204,6 @@ class _Chooser:
             begin, *_, end = [bound for group in run for bound in (group.start, group.stop)]
             spans += [slice(start, min(start + step, end)) for start in range(begin, end, step)]
         return spans
-
-    def chunk(self, span: slice, device: torch.device) -> _Chunk | None:
-        """What there is to choose from; None without candidates."""
-        contexts = self.layout.token_contexts()[-self.query_length :][span] - self.first  # (Q,)
-        present, lengths = contexts.unique_consecutive(return_counts=True)
-        table = candidate_table(self.layout, self.first, self.routing)[present]  # (c, C)
-        candidates = table.any(dim=0).nonzero().flatten().tolist()
-        if not candidates:
-            return None
-        first = candidates[0] // 16 * 16
-        allowed = Allowed(table[:, first : candidates[-1] + 1].t(), lengths.tolist(), device)
-        return _Chunk(start=span.start, stop=span.stop, first=first, allowed=allowed)
 
     def heads(self, q: Tensor, chunk: _Chunk) -> Iterator[_Heads]:
         """All heads, as many at a time as have some _CHUNK_ELEMENTS scores; all if numbers are drawn."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
@@ -41,18 +41,25 @@ def pack_bits(bits: Tensor) -> Tensor:
     return top_bytes.to(torch.uint8).view(torch.int32)
 
 
+@lru_cache(maxsize=4)
+def _powers(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Powers of two: (1, 16)."""
+    return 2.0 ** torch.arange(16, dtype=dtype, device=device)[None]
+
+
 def pack_columns(chosen: Tensor) -> Tensor:
     """(..., n, Q), bools or 0 and 1 → (..., Q, ceil(n / 16)) int16; bit c % 16 of c // 16 is row c.
 
     Sixteen rows at a time: their product with powers of two, in floats, is one exact integer.
     """
     chosen = chosen if chosen.is_floating_point() else chosen.float()
-    powers = 2.0 ** torch.arange(16, dtype=chosen.dtype, device=chosen.device)[None]
+    powers = _powers(chosen.dtype, chosen.device)
     whole, rest = divmod(chosen.shape[-2], 16)
     sums = [(powers @ chosen[..., : 16 * whole, :].unflatten(-2, (whole, 16)))[..., 0, :]] if whole else []
     if rest:
         sums.append(powers[:, :rest] @ chosen[..., 16 * whole :, :])
-    return torch.cat(sums, dim=-2).to(torch.int32).to(torch.int16).transpose(-1, -2)
+    packed = sums[0] if len(sums) == 1 else torch.cat(sums, dim=-2)
+    return packed.to(torch.int32).to(torch.int16).transpose(-1, -2)
 
 
 def unpack_bits(words: Tensor, count: int) -> Tensor:
@@ -110,8 +117,12 @@ class Selection:
     @cached_property
     def lists(self) -> Lists:
         """For every context, the queries that attend to it; for short sequences on the CPU."""
-        attended = (self.routed() | self.anchors()).transpose(1, 2)  # (B, Lq, H, C)
-        return Lists.of(attended.contiguous(), self.layout)
+        assert self.words is not None
+        anchors, places, masks = _word_tables(self.layout, self.first_query_context, self.routing)
+        words = (self.words | anchors).permute(3, 0, 2, 1).contiguous()  # (W, B, Lq, H)
+        if len(words) > 1:
+            words = words.index_select(0, places)  # (C, B, Lq, H)
+        return Lists.of((words & masks).ne(0), self.layout)
 
     def anchors(self) -> Tensor:
         """Anchors of every query: (Lq, C) bool."""
@@ -180,3 +191,13 @@ class Selection:
         step = max(1, _CHUNK_ELEMENTS // (self.batch * self.heads * self.layout.count))
         for start in range(0, self.query_length, step):
             yield start, unpack_bits(self.words[:, :, start : start + step], self.layout.count)
+
+
+@lru_cache(maxsize=16)
+def _word_tables(layout: ContextLayout, first: int, routing: Routing) -> tuple[Tensor, Tensor, Tensor]:
+    """Anchors of every query as bits (Lq, W) int32; every context's word (C,) and bit (C, 1, 1, 1)."""
+    contexts = layout.token_contexts()[layout.offsets[first] :] - first
+    numbers = torch.arange(layout.count)
+    bits = torch.ones((), dtype=torch.int32) << (numbers % WORD_BITS).int()
+    anchors = pack_bits(anchor_table(layout, first, routing))[contexts]
+    return anchors, numbers // WORD_BITS, bits[:, None, None, None]

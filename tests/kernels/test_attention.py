@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -296,6 +296,37 @@ def test_batched_equals_masked(
     expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
     actual = with_gradients(batched.routed_attention(q, k, v, selection), q, k, v)
     assert max(errors(actual, expected)) <= 1e-5
+
+
+@given(
+    layout=layouts(),
+    copies=st.sampled_from([1, 3]),
+    batch=st.integers(1, 2),
+    heads=st.integers(1, 3),
+    top_k=st.integers(1, 5),
+    causal=st.booleans(),
+    first=st.integers(0, 40),
+)
+@hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
+def test_batched_equals_masked_in_any_layout(
+    layout: ContextLayout, copies: int, batch: int, heads: int, top_k: int, causal: bool, first: int
+) -> None:
+    """Contexts of all lengths, up to 48 of them, tails; the same bits twice."""
+    layout = ContextLayout(
+        lengths=layout.lengths * copies,
+        kinds=[Kind.VIDEO if s >= 0 else Kind.TEXT for s in sorted(layout.shots * copies)],
+        shots=sorted(layout.shots * copies),
+    )
+    start = layout.offsets[min(first, layout.count - 1)]
+    generator = torch.Generator().manual_seed(layout.length)
+    q, k, v = torch.randn(3, batch, layout.length, heads, 8, generator=generator).unbind()
+    q, k, v = q[:, start:].clone().requires_grad_(), k.requires_grad_(), v.requires_grad_()
+    selection = route(q, k, layout, top_k=top_k, causal=causal, drop_in=0.01, generator=1)
+    assume(selection.words is not None)
+    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    twice = [with_gradients(batched.routed_attention(q, k, v, selection), q, k, v) for _ in range(2)]
+    assert max(errors(twice[0], expected)) <= 2e-5
+    assert max(errors(*twice)) == 0.0
 
 
 def test_batched_against_fp64_in_bf16(ragged: ContextLayout, qkv: Make) -> None:

@@ -81,6 +81,7 @@ class DiTTraining:
     look_weight: float = 0.0  # of the loss of classifiers of objects: how they look, where they are
     stem_weight: float = 0.0  # of the difference that the frozen stem sees between prediction and truth
     frames: int = 2  # of each shot that enter the loss: neighbouring frames tell much the same
+    restless: float = 0.0  # share of single shots drawn among those that bounce, circle or spin
     named_in_caption: float = 0.35  # of the scenes, the look of the hero is in the first caption
     named_in_prompt: float = 0.15  # or in the global prompt, else nowhere: it can only be seen
     history_noise: float = 0.0  # largest share of noise in the clean prefix of half of the batches

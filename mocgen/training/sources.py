@@ -18,6 +18,7 @@ from .data import ClipPool
 from .looks import look_labels
 from .world import PLAIN, Naming, Variety, full_caption
 
+RESTLESS = ("bounces", "flies in a circle", "spins")  # motions that are hard to tell from faint evidence
 NAMED_AT_FIRST_SIGHT = 0.8  # of the scenes without clean history name the look of the hero at its beginning
 
 
@@ -48,11 +49,16 @@ class WorldSource:
     def __init__(self, pool: ClipPool, training: DiTTraining, variety: Variety = PLAIN) -> None:
         self.pool, self.training, self.variety = pool, training, variety
         self._labels = torch.tensor([look_labels(shots[0].look) for shots in pool.shots])  # (looks, 4)
+        self._restless = [
+            (cast, clip)
+            for cast, shots in enumerate(pool.shots)
+            for clip, shot in enumerate(shots)
+            if shot.motion in RESTLESS
+        ]
 
     def single_shots(self, count: int, rng: np.random.Generator) -> Drawn:
         """Shots of the pool under newly written captions."""
-        casts, clips = self.pool.latents.shape[:2]
-        picks = [(int(rng.integers(casts)), int(rng.integers(clips))) for _ in range(count)]
+        picks = [self._pick(rng) for _ in range(count)]
         shots = [self.pool.shots[cast][clip] for cast, clip in picks]
         return self._drawn(
             [
@@ -60,6 +66,13 @@ class WorldSource:
                 for pick, shot in zip(picks, shots, strict=True)
             ]
         )
+
+    def _pick(self, rng: np.random.Generator) -> tuple[int, int]:
+        """A shot of the pool, as (cast, clip)."""
+        if self._restless and rng.random() < self.training.restless:
+            return self._restless[rng.integers(len(self._restless))]
+        casts, clips = self.pool.latents.shape[:2]
+        return int(rng.integers(casts)), int(rng.integers(clips))
 
     def scenes(self, stage: Stage, clean: int, rng: np.random.Generator) -> Drawn:
         """Scenes of which all or none have a global prompt; a first shot without past is mostly named."""

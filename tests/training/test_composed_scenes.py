@@ -16,7 +16,7 @@ from mocgen.training.compose import compose
 from mocgen.training.config import DiTTraining, Stage
 from mocgen.training.data import ClipPool
 from mocgen.training.probe import MemoryProbe
-from mocgen.training.sources import WorldSource
+from mocgen.training.sources import RESTLESS, WorldSource
 from mocgen.training.world import COLORS, STOP_WORDS, WORDS, sample_cast
 from mocgen.training.world.words import COLOR_ADJECTIVES, words_of
 
@@ -126,6 +126,19 @@ def test_single_shots_are_named_in_full(pool):
     known = {number for number, word in enumerate(VOCABULARY.words, start=1) if word in COLOR_WORDS}
     named = [bool(known & set(ids)) for ids in batch.captions[:, 0].tolist()]
     assert np.mean(named) > 0.9
+
+
+def test_restless_motions_are_drawn_more_often(pool):
+    def share(restless: float) -> float:
+        source = WorldSource(pool, DiTTraining(stages=(), restless=restless))
+        drawn = source.single_shots(300, np.random.default_rng(1))
+        specs = [shot for shots in pool.shots for shot in shots]
+        found = drawn.latents[:, 0, 0, 0, 0, 0].int().tolist()  # places in the pool
+        return float(np.mean([specs[number].motion in RESTLESS for number in found]))
+
+    usual = share(0.0)
+    assert share(1.0) == 1
+    assert share(0.5) == pytest.approx((1 + usual) / 2, abs=0.08)
 
 
 class Parrot(MoCDiT):

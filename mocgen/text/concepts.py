@@ -63,7 +63,7 @@ class WordTable:
 
     def example_of(self, text: str) -> tuple[Concept, ...]:
         """The concepts of which a word, or words with blanks between them, is an example."""
-        own = next((self._exact[form] for form in _forms(text) if form in self._exact), set())
+        own = next((self._exact[form] for form in simpler_forms(text) if form in self._exact), set())
         return tuple(self.concepts[number] for number in sorted(own))
 
     def nearness(self, text: str) -> Vector | None:
@@ -72,7 +72,7 @@ class WordTable:
         None if the table does not hold it.
         """
         parts = [part for word in text.split() for part in self._parts(word)]
-        exact = next((self._exact[form] for form in _forms(text) if form in self._exact), set())
+        exact = next((self._exact[form] for form in simpler_forms(text) if form in self._exact), set())
         if not parts and not exact:
             return None
         near = np.zeros(len(self.concepts))
@@ -92,7 +92,7 @@ class WordTable:
             if form in self._rows:
                 return [form]
         for cut in range(3, len(word) - 2):
-            second = next((form for form in _forms(word[cut:]) if form in self._rows), None)
+            second = next((form for form in simpler_forms(word[cut:]) if form in self._rows), None)
             if word[:cut] in self._rows and second:
                 return [word[:cut], second]
         return []
@@ -108,7 +108,7 @@ def _unit(vectors: Vector) -> Vector:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _forms(word: str) -> Iterator[str]:
+def simpler_forms(word: str) -> Iterator[str]:
     """The word, and simpler ones that it may be made from: twirls, hopped, berries, bluish, rusty."""
     yield word
     for ending, *instead in ENDINGS:
@@ -121,8 +121,8 @@ def _forms(word: str) -> Iterator[str]:
 
 def _related(word: str) -> Iterator[str]:
     """The forms of a word, and others that are made from them: pebbles for a pebble, jogging for jogs."""
-    yield from _forms(word)
-    for stem in _forms(word):
+    yield from simpler_forms(word)
+    for stem in simpler_forms(word):
         yield from (stem + ending for ending in ("s", "ing", "ed"))
         yield from (stem.rstrip("e") + ending for ending in ("ing", "ed"))
         yield stem + stem[-1] + "ing"

@@ -100,9 +100,9 @@ def ablations(
 
 
 def _print(record: Record) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from mocgen.cli.console import result_console
     from mocgen.evaluation.ablations.request import spread
 
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -122,7 +122,7 @@ def _print(record: Record) -> None:
         )
         cells = ("{:.2f} ± {:.2f}".format(*spread(values)) if values else "–" for values in columns)
         table.add_row(name, str(len(trials)), *cells)
-    console = Console(highlight=False)
+    console = result_console()
     console.print(table)
     console.print(
         "mean ± standard deviation over seeds of what captions of returning shots are read as, from nearly "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
+from mocgen.cli.console import result_console
 from mocgen.cli.wording import duration, plural
 from mocgen.evaluation.ways import read_way
 
@@ -51,7 +51,7 @@ def print_recall(report: RecallReport) -> None:
     table.add_row("ceiling: true frames", *blank, *ceiling, style="dim")
     table.add_row("chance", *blank, *chance, style="dim")
     _print(table, report.steps, report.elapsed_seconds)
-    Console(highlight=False).print(
+    result_console().print(
         f"at gap {max(request.gaps)}: density of the returning shot's attention; → seen: share of the "
         "object's queries that routed to where it was seen, mean/best head; GFLOP of attention; seconds",
         style="dim",
@@ -67,11 +67,11 @@ def print_captions(report: CaptionReport) -> None:
         table.add_row(name, _interval(rate), _share(report.ceiling[name].value))
     _print(table, report.steps, report.elapsed_seconds)
     if report.false_readings:
-        console = Console(highlight=False)
+        console = result_console()
         console.print(f"words without meaning that were given one: {_interval(report.false_readings)}")
     mistakes = [f"{asked} → {shown} ({times})" for _, asked, shown, times in report.confusions[:6]]
     if mistakes:
-        Console(highlight=False).print(f"most frequent mistakes: {'; '.join(mistakes)}", style="dim")
+        result_console().print(f"most frequent mistakes: {'; '.join(mistakes)}", style="dim")
 
 
 def print_rollout(report: RolloutReport) -> None:
@@ -97,7 +97,7 @@ def _table(first: str, title: str) -> Table:
 
 
 def _print(table: Table, steps: int, seconds: float) -> None:
-    console = Console(highlight=False)
+    console = result_console()
     console.print(table)
     console.print(f"{steps} denoising steps, {duration(seconds)}", style="dim")
 

@@ -53,16 +53,17 @@ def _facts(video: VideoInfo) -> dict[str, object]:
 
 
 def _print_table(file: Path, video: VideoInfo | None, record: dict[str, Any] | None) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from mocgen.cli.console import result_console
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in (_rows(video) if video else []) + (_made_rows(record) if record else []):
         table.add_row(name, Text(value))
-    console = Console(highlight=False)
+    console = result_console()
     console.print(Text(str(file), style="bold"), soft_wrap=True)
     console.print(table)
     if record is None:

@@ -64,8 +64,9 @@ def list_models(format: Format = "human", debug: Debug = False) -> None:
             )
         )
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from mocgen.cli.console import result_console
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("model", "does", "bf16", "cached", "licence"):
@@ -74,7 +75,7 @@ def list_models(format: Format = "human", debug: Debug = False) -> None:
         weights = "" if entry.bytes_in_bf16 is None else size_in_bytes(entry.bytes_in_bf16)
         here = "built in" if not entry.repo else size_in_bytes(cached) if cached else "no"
         table.add_row(entry.name, ", ".join(entry.tasks), weights, here, entry.licence)
-    console = Console(highlight=False)
+    console = result_console()
     console.print(table)
     console.print(
         "bf16: what the transformer's weights take; mocgen models info MODEL tells more", style="dim"

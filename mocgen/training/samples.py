@@ -15,7 +15,7 @@ from mocgen.model.memory import ContextMemory
 from mocgen.native_denoiser import NativeDenoiser
 from mocgen.text.vocabulary import Vocabulary
 
-GUIDANCE, SHIFT = 3.5, 3.0  # with which a trained model is sampled
+GUIDANCE, SHIFT = 2.0, 3.0  # with which a trained model is sampled
 SAMPLE_SCENES: tuple[tuple[str, ...], ...] = (
     (
         "a red and white striped ball rolls to the right on a beach",

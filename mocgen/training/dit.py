@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mocgen.model.attention import Routing
@@ -23,6 +22,7 @@ from .optim import Optimizers
 from .ranks import Ranks
 from .sharding import shard, whole
 from .state import Deadline, Paused, averaged, load_state, save_state, step_generator
+from .stem import stem_error
 
 
 class Watcher(Protocol):
@@ -155,21 +155,6 @@ def flow_loss(
         seen = (seen * weight.flatten(0, 1)).flatten(1).mean(-1) / weight.mean()
         loss = loss + stem_weight * (t.flatten() * seen).mean()
     return loss, scene
-
-
-def stem_error(stem: Stem, predicted: Tensor, target: Tensor) -> Tensor:
-    """Squared distance of what a frozen stem sees in two latents (N, T, C, h, w): (N, T, h, w).
-
-    Features of a network that tells looks weigh shapes and patterns as heavily as colours, unlike the
-    latents themselves: a perceptual loss of the predicted picture (Lin & Yang, arXiv 2401.00110). Where
-    nearly all is noise the prediction is a mean of pictures, which is none: there it should count little.
-    """
-    with torch.autocast(predicted.device.type, torch.bfloat16):
-        with torch.no_grad():
-            wanted = stem(target)
-        found = stem(predicted)
-    found, wanted = (F.rms_norm(x.float().movedim(2, -1), x.shape[2:3]) for x in (found, wanted))
-    return (found - wanted).square().mean(-1)
 
 
 def backward(

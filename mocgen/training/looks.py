@@ -89,6 +89,7 @@ class LookTeacher(nn.Module):
     def loss(self, scene: PackedScene, objects: Tensor, labels: Tensor, clean: int) -> Tensor:
         """Mean cross-entropy, summed over the four attributes: of clean shots, noisy shots, their captions.
 
+        To it is added, `MAPS` times, that of where the object is in noisy shots, if there is a mixer.
         objects: (B, S, T, h, w) coverage; labels: (B, S, 4); the first `clean` of S shots are clean.
         """
         covered = self._token_coverage(objects) > COVERED  # (B, S, tokens)
@@ -111,8 +112,7 @@ class LookTeacher(nn.Module):
         for maps, where in zip(self._maps[clean:], objects[:, clean:].unbind(1), strict=bool(self._maps)):
             total = total + MAPS * self._map_entropy(maps.flatten(1, 2), where) / (labels.shape[1] - clean)
         self._seen.clear()
-        self._read.clear()
-        self._maps.clear()
+        self._forget()
         return total
 
     def _map_entropy(self, maps: Tensor, objects: Tensor) -> Tensor:

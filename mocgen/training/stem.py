@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mocgen.model.config import DiTConfig
@@ -62,6 +63,21 @@ def stem_loss(pupil: StemPupil, frames: LookFrames) -> Tensor:
     covered = frames.objects > COVERED
     wanted = frames.looks[:, None, None].expand(*covered.shape, -1)
     return look_entropy(pupil.head, features[covered], wanted[covered])
+
+
+def stem_error(stem: Stem, predicted: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of what a frozen stem sees in two latents (N, T, C, h, w): (N, T, h, w).
+
+    Features of a network that tells looks weigh shapes and patterns as heavily as colours, unlike the
+    latents themselves: a perceptual loss of the predicted picture (Lin & Yang, arXiv 2401.00110). Where
+    nearly all is noise the prediction is a mean of pictures, which is none: there it should count little.
+    """
+    with torch.autocast(predicted.device.type, torch.bfloat16):
+        with torch.no_grad():
+            wanted = stem(target)
+        found = stem(predicted)
+    found, wanted = (F.rms_norm(x.float().movedim(2, -1), x.shape[2:3]) for x in (found, wanted))
+    return (found - wanted).square().mean(-1)
 
 
 def draw_frames(pool: ClipPool, labels: Tensor, count: int, generator: torch.Generator) -> LookFrames:

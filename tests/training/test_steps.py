@@ -18,9 +18,10 @@ from mocgen.training.batches import Batch, Batches
 from mocgen.training.config import DiTTraining, Stage
 from mocgen.training.curve import LossTable, plot_loss, running_mean
 from mocgen.training.data import ClipPool
-from mocgen.training.dit import Pupil, backward, flow_loss, stem_error
+from mocgen.training.dit import Pupil, backward, flow_loss
 from mocgen.training.ranks import Ranks
 from mocgen.training.sources import WorldSource
+from mocgen.training.stem import stem_error
 from mocgen.training.world import STOP_WORDS, WORDS, sample_cast
 
 MODEL = DiTConfig(

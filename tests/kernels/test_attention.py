@@ -230,7 +230,8 @@ def test_activation_checkpointing_draws_the_same(ragged: ContextLayout, qkv: Mak
     expected = with_gradients(attend(q, k, v), q, k, v)
     torch.manual_seed(0)
     out = torch.utils.checkpoint.checkpoint(attend, q, k, v, use_reentrant=False)
-    assert max(errors(with_gradients(out, q, k, v), expected)) == 0.0
+    worst = max(errors(with_gradients(out, q, k, v), expected))
+    assert worst <= 1e-6  # other choices would make it far larger than the last bit
 
 
 @pytest.mark.parametrize("threads", [1, 2])

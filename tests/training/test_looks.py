@@ -27,13 +27,9 @@ def test_labels_tell_shape_pattern_and_colours():
     assert look_labels(dotted) == (5, 2, 9, 1)
 
 
-@pytest.fixture
-def taught() -> tuple[MoCDiT, LookTeacher, list[NoisyShot]]:
-    torch.manual_seed(0)
-    model = MoCDiT(CONFIG)
-    teacher = LookTeacher(CONFIG)
-    teacher.watch(model)
-    shots = [
+def two_shots() -> list[NoisyShot]:
+    """A clean shot and a noisy one, two of each."""
+    return [
         NoisyShot(
             index=index,
             caption=torch.ones(2, 8, dtype=torch.long),
@@ -42,7 +38,15 @@ def taught() -> tuple[MoCDiT, LookTeacher, list[NoisyShot]]:
         )
         for index, level in enumerate((1.0, 0.2))
     ]
-    return model, teacher, shots
+
+
+@pytest.fixture
+def taught() -> tuple[MoCDiT, LookTeacher, list[NoisyShot]]:
+    torch.manual_seed(0)
+    model = MoCDiT(CONFIG)
+    teacher = LookTeacher(CONFIG)
+    teacher.watch(model)
+    return model, teacher, two_shots()
 
 
 def objects(*, covered: bool) -> torch.Tensor:
@@ -88,15 +92,7 @@ def test_maps_of_noisy_shots_are_asked_where_the_object_is():
     config = replace(CONFIG, mixer=1, mixer_width=16)
     model, teacher = MoCDiT(config), LookTeacher(config)
     teacher.watch(model)
-    shots = [
-        NoisyShot(
-            index=index,
-            caption=torch.ones(2, 8, dtype=torch.long),
-            latents=torch.randn(2, 8, 8, 4, 4),
-            t=torch.full((2,), level),
-        )
-        for index, level in enumerate((1.0, 0.2))
-    ]
+    shots = two_shots()
     labels = torch.zeros(2, 2, 4, dtype=torch.long)
 
     def loss(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

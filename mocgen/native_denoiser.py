@@ -13,6 +13,10 @@ from mocgen.model.attention import Recorder, Routing
 from mocgen.model.contexts import PackedScene
 from mocgen.model.dit import MoCDiT, NoisyShot
 from mocgen.model.memory import ContextMemory
+from mocgen.model.sketch import VALUES, SketchModel, denormalised
+
+SKETCH_STEPS = 24
+OWN_NOISE = 7_919  # added to the seed of a shot: its sketch begins with other noise than its picture
 
 
 class SecondOrderSolver:
@@ -38,6 +42,7 @@ class NativeDenoiser:
 
     def __init__(self, dit: MoCDiT, *, shift: float) -> None:
         self._dit, self._shift = dit, shift
+        self._sketches: dict[tuple[int, int], Tensor] = {}  # of shots, by place in the scene and seed
 
     @property
     def device(self) -> torch.device:
@@ -76,6 +81,7 @@ class NativeDenoiser:
                 latents=shot.latents,
                 t=torch.full((1,), shot.level, device=self.device),
                 wanted=None if shot.wanted else (),
+                sketch=self._sketch(shot.plan) if shot.wanted else None,
             )
             for shot in shots
         ]
@@ -83,3 +89,23 @@ class NativeDenoiser:
             noisy, prompt=prompt, routing=routing, memory=memory, recorder=recorder, generator=generator
         )
         return [x for x, shot in zip(outputs, shots, strict=True) if shot.wanted], scene
+
+    def _sketch(self, plan: ShotPlan) -> Tensor | None:
+        """The sketch that a shot is drawn after, (1, T, 6); None if the model draws none of this length."""
+        if self._dit.config.sketch_frames != plan.frames:
+            return None
+        key = (plan.index, plan.seed)
+        if key not in self._sketches:
+            self._sketches[key] = draw_sketch(self._dit.sketcher, plan.caption, seed=plan.seed)
+        return self._sketches[key]
+
+
+def draw_sketch(model: SketchModel, caption: Tensor, *, seed: int) -> Tensor:
+    """A sketch for a caption (1, N) of word ids: (1, T, 6)."""
+    device = caption.device
+    generator = torch.Generator().manual_seed((seed + OWN_NOISE) % 2**63)
+    x = torch.randn((1, model.frames, VALUES), generator=generator).to(device)
+    solver = SecondOrderSolver(SKETCH_STEPS, shift=1.0)
+    for step, level in enumerate(solver.levels):
+        (x,) = solver.step(step, [x], [model(x, torch.full((1,), level, device=device), caption)])
+    return denormalised(x)

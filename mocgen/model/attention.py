@@ -79,17 +79,21 @@ class Attention(nn.Module):
         self.k_scale = nn.Parameter(torch.ones(width // heads))
 
     def forward(self, x: Tensor, context: AttentionContext) -> Tensor:  # (B, Lq, W)
-        batch, tokens, width = x.shape
-        q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).unbind(2)
-        asking = F.rms_norm(q, q.shape[-1:]) * self.q_scale.to(q.dtype)
-        asked = F.rms_norm(k, k.shape[-1:]) * self.k_scale.to(k.dtype)
+        asking, asked, v = self.split(self.qkv(x))
         q, k = rotate(asking, context.angles), rotate(asked, context.angles)
         if self.rotated_routing:
             asking, asked = q, k
         attended = attend(
             self.layer, q, k, v, context, asking=asking, asked=asked, training=self.training
         )  # (B, Lq, H, D)
-        return self.out(attended.reshape(batch, tokens, width))
+        return self.out(attended.flatten(2))
+
+    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys, normalised, and values, (B, Lq, H, D) each, of (B, Lq, 3·W)."""
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        q = F.rms_norm(q, q.shape[-1:]) * self.q_scale.to(q.dtype)
+        k = F.rms_norm(k, k.shape[-1:]) * self.k_scale.to(k.dtype)
+        return q, k, v
 
 
 def attend(

@@ -25,9 +25,9 @@ class DiTConfig:
     stem_width: int | None = None  # channels of convolutions over latents before they are cut to tokens
     stem_blocks: int = 3
     readout: int | None = None  # from this block on, captions tell the condition what they retrieved
-    mixer: int | None = None  # before this block, a hidden layer over all tokens of a shot
-    mixer_width: int = 512  # its hidden units
-    mixer_groups: int = 2  # frame groups that it takes at a time
+    sketch_frames: int | None = None  # frames of the sketches that are drawn before the pictures
+    sketch_width: int = 256  # of the network that draws them
+    sketch_blocks: int = 4
     rotated_routing: bool = True  # route by queries and keys after their rotary turn, or before
 
     @property

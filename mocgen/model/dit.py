@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from .attention import AttentionContext, Recorder, Routing
 from .config import DiTConfig
 from .contexts import PackedScene, ShotShape, layout_after, pack_scene
-from .layers import Block, CaptionEmbedding, CaptionReadout, NoiseLevelEmbedding, Refine, ShotMixer, Stem
+from .layers import Block, CaptionEmbedding, CaptionReadout, NoiseLevelEmbedding, Refine, Stem
 from .memory import ContextMemory
 from .patches import from_patches, to_patches
 from .rope import rope_angles
+from .sketch import MAPS, SketchModel, sketch_maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +28,13 @@ class NoisyShot:
     latents: Tensor  # (B, T, C, h, w) at noise level t
     t: Tensor  # (B,) noise level: 0 is noise, 1 is clean
     wanted: tuple[int, ...] | None = None  # frames to predict (None: all); the others save time
+    sketch: Tensor | None = None  # (B, T, 6) where the object is, for models that are told; see `sketch_maps`
 
     def to(self, device: torch.device) -> NoisyShot:
         """The shot on a device."""
         caption, latents, t = (x.to(device) for x in (self.caption, self.latents, self.t))
-        return replace(self, caption=caption, latents=latents, t=t)
+        sketch = None if self.sketch is None else self.sketch.to(device)
+        return replace(self, caption=caption, latents=latents, t=t, sketch=sketch)
 
 
 class MoCDiT(nn.Module):
@@ -53,7 +56,13 @@ class MoCDiT(nn.Module):
         )
         self.final_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.patch_out = nn.Linear(width, config.token_dim)
-        self.refine = Refine(config.latent_channels, config.refine_width, config.refine_blocks, width)
+        self.refine = Refine(
+            config.latent_channels,
+            config.refine_width,
+            config.refine_blocks,
+            width,
+            maps=MAPS if config.sketch_frames else 0,
+        )
         if config.stem_width:
             self.stem = Stem(config.latent_channels, config.stem_width, config.stem_blocks)
             self.stem_in = nn.Linear(config.stem_width * config.patch**2 * config.patch_frames, width)
@@ -61,9 +70,17 @@ class MoCDiT(nn.Module):
             nn.init.zeros_(self.stem_in.bias)
         if config.readout:
             self.readout = CaptionReadout(width)
-        if config.mixer:
-            tokens = config.mixer_groups * config.grid**2
-            self.mixer = ShotMixer(width, tokens=tokens, channels=config.cell, hidden=config.mixer_width)
+        if config.sketch_frames:
+            self.sketcher = SketchModel(
+                config.vocabulary,
+                config.caption_limit,
+                frames=config.sketch_frames,
+                width=config.sketch_width,
+                blocks=config.sketch_blocks,
+            )
+            self.sketch_in = nn.Linear(MAPS * config.cell, width)
+            nn.init.zeros_(self.sketch_in.weight)
+            nn.init.zeros_(self.sketch_in.bias)
         nn.init.zeros_(self.patch_out.weight)
         nn.init.zeros_(self.patch_out.bias)
         modulation = self.modulation[1]
@@ -112,35 +129,35 @@ class MoCDiT(nn.Module):
             recorder=recorder,
             generator=generator,
         )
-        x, told = self._embed(shots, prompt)  # (B, L, W), (B, G, W)
+        maps = [self._maps(shot) for shot in shots]
+        x, told = self._embed(shots, maps, prompt)  # (B, L, W), (B, G, W)
         condition = told
         segment = scene.segment.to(device)
         for number, block in enumerate(self.blocks):
             if self.config.readout and number >= self.config.readout:
                 condition = told + self.readout(x, scene.text)
-            if self.config.mixer and number == self.config.mixer:
-                x = x + self._mixed(x, condition, scene)
             shared = self.modulation(condition).unflatten(-1, (6, -1))  # (B, G, 6, W)
             x = block(x, shared, segment, context)
         shift, scale = self.final_modulation(condition).chunk(2, dim=-1)  # (B, G, W) each
         outputs = []
-        for number, shot in enumerate(shots, start=len(scene.video) - len(shots)):
+        for number, (shot, drawn) in enumerate(
+            zip(shots, maps, strict=True), start=len(scene.video) - len(shots)
+        ):
             tokens = F.rms_norm(x[:, scene.video[number]], x.shape[-1:])
             tokens = tokens * (1 + scale[:, number, None]) + shift[:, number, None]
-            predicted, noisy = from_patches(self.patch_out(tokens), self.config), shot.latents
+            predicted = from_patches(self.patch_out(tokens), self.config)
+            seen = torch.cat((shot.latents.to(predicted.dtype), predicted, drawn.to(predicted.dtype)), dim=2)
             if shot.wanted is not None:
-                predicted, noisy = predicted[:, list(shot.wanted)], noisy[:, list(shot.wanted)]
-            outputs.append(self.refine(noisy.to(predicted.dtype), predicted, condition[:, number]))
+                predicted, seen = predicted[:, list(shot.wanted)], seen[:, list(shot.wanted)]
+            outputs.append(self.refine(seen, predicted, condition[:, number]))
         return outputs, scene
 
-    def _mixed(self, x: Tensor, condition: Tensor, scene: PackedScene) -> Tensor:
-        """What the mixer adds to the tokens of each shot, nothing to captions: (B, L, W)."""
-        parts: list[Tensor] = []
-        for number, (text, video) in enumerate(zip(scene.text, scene.video, strict=True)):
-            parts.append(torch.zeros_like(x[:, text]))
-            if video.stop > video.start:
-                parts.append(self.mixer(x[:, video], condition[:, number]).to(x.dtype))
-        return torch.cat(parts, dim=1)
+    def _maps(self, shot: NoisyShot) -> Tensor:
+        """What the sketch of a shot says, zeros if it has none: (B, T, MAPS or 0, h, w)."""
+        if self.config.sketch_frames and shot.sketch is not None:
+            return sketch_maps(shot.sketch, self.config.latent_size)
+        channels = MAPS if self.config.sketch_frames else 0
+        return shot.latents.new_zeros(*shot.latents.shape[:2], channels, *shot.latents.shape[3:])
 
     def pack(self, shots: Sequence[NoisyShot], prompt: Tensor | None) -> PackedScene:
         """The layout of a global prompt (if any) and these shots."""
@@ -154,7 +171,9 @@ class MoCDiT(nn.Module):
         ]
         return pack_scene(0 if prompt is None else prompt.shape[1], shapes, grid=self.config.grid)
 
-    def _embed(self, shots: Sequence[NoisyShot], prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _embed(
+        self, shots: Sequence[NoisyShot], maps: Sequence[Tensor], prompt: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Tokens (B, L, W) and the condition of each segment: noise level and caption, (B, G, W)."""
         tokens: list[Tensor] = []
         conditions: list[Tensor] = []
@@ -162,12 +181,14 @@ class MoCDiT(nn.Module):
             words, summary = self.captions(prompt)
             tokens.append(words + self.kinds[0])
             conditions.append(self.noise_level(torch.ones_like(shots[0].t)) + summary)
-        for shot in shots:
+        for shot, drawn in zip(shots, maps, strict=True):
             words, summary = self.captions(shot.caption)
             latents = shot.latents.to(self.patch_in.weight.dtype)
             patches = self.patch_in(to_patches(latents, self.config))
             if self.config.stem_width:
                 patches = patches + self.stem_in(to_patches(self.stem(latents), self.config))
+            if self.config.sketch_frames:
+                patches = patches + self.sketch_in(to_patches(drawn.to(latents.dtype), self.config))
             places = self.places.repeat(patches.shape[1] // len(self.places), 1)
             tokens += [words + self.kinds[0], patches + places + self.kinds[1]]
             conditions.append(self.noise_level(shot.t) + summary)

@@ -65,39 +65,6 @@ class CaptionReadout(nn.Module):
         return self.project(F.rms_norm(means, means.shape[-1:]))
 
 
-class ShotMixer(nn.Module):
-    """A hidden layer over all tokens of a shot at once; what it adds to them starts at zero.
-
-    Where a thing is in each frame of a motion is one decision about the whole shot, to be made while every
-    frame is nearly noise. A hidden unit here sees them all, like those that mix tokens in MLP-Mixer
-    (Tolstikhin et al., arXiv 2105.01601), and the condition says which of them count. It reads and writes a
-    few channels of each token, one for each place of a latent in it: `spread` takes what can be a map.
-    """
-
-    def __init__(self, width: int, *, tokens: int, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.tokens = tokens
-        self.read = nn.Linear(width, channels)
-        self.up = nn.Linear(tokens * channels, hidden)
-        self.film = nn.Linear(width, 2 * hidden)
-        self.down = nn.Linear(hidden, tokens * channels)
-        self.direct = nn.Linear(width, channels)
-        self.spread = nn.Linear(channels, width)
-        for layer in (self.film, self.down, self.spread):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x: (B, n, W), mixed in runs of `tokens`, the last filled up with zeros; condition: (B, W)."""
-        count = x.shape[1]
-        filled = F.pad(F.rms_norm(x, x.shape[-1:]), (0, 0, 0, -count % self.tokens))
-        runs = filled.unflatten(1, (-1, self.tokens))  # (B, runs, tokens, W)
-        scale, shift = self.film(condition)[:, None].chunk(2, dim=-1)  # (B, 1, hidden)
-        hidden = F.silu(self.up(self.read(runs).flatten(2)) * (1 + scale) + shift)  # (B, runs, hidden)
-        maps = self.direct(runs) + self.down(hidden).view(*runs.shape[:3], -1)
-        return self.spread(maps).flatten(1, 2)[:, :count]
-
-
 class SwiGLU(nn.Module):
     """Feed-forward layer with a gated SiLU (Shazeer, arXiv 2002.05202)."""
 
@@ -122,7 +89,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, shared: Tensor, segment: Tensor, context: AttentionContext) -> Tensor:
         """x: (B, L, W); shared: (B, G, 6, W) per segment; segment: (L,) of each token."""
-        modulation = (shared + self.modulation).index_select(1, segment)  # (B, L, 6, W)
+        modulation = shared + self.modulation
+        if modulation.shape[1] > 1:  # what is the same for all tokens need not be copied to each
+            modulation = modulation.index_select(1, segment)  # (B, L, 6, W)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.to(x.dtype).unbind(2)
         normed = F.rms_norm(x, x.shape[-1:]) * (1 + scale1) + shift1
         x = x + gate1 * self.attention(normed, context)
@@ -178,24 +147,23 @@ class Stem(nn.Module):
 class Refine(nn.Module):
     """Convolutional refinement of a predicted frame, conditioned on noise level and caption.
 
-    Sees the noisy latents and the transformer's prediction; adds a correction that starts at zero.
+    Sees the noisy latents, the transformer's prediction and the maps of the sketch, if the model has any;
+    adds a correction that starts at zero.
     """
 
-    def __init__(self, latent_channels: int, channels: int, blocks: int, condition: int) -> None:
+    def __init__(
+        self, latent_channels: int, channels: int, blocks: int, condition: int, *, maps: int
+    ) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(2 * latent_channels, channels, 3, padding=1)
+        self.enter = nn.Conv2d(2 * latent_channels + maps, channels, 3, padding=1)
         self.blocks = nn.ModuleList(RefineBlock(channels, condition) for _ in range(blocks))
         self.leave = nn.Conv2d(channels, latent_channels, 3, padding=1)
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, noisy: Tensor, predicted: Tensor, condition: Tensor) -> Tensor:
-        """noisy, predicted: (B, T, C, h, w); condition: (B, W). Returns (B, T, C, h, w)."""
-        batch, frames = noisy.shape[:2]
-        flat = (
-            torch.cat((noisy, predicted), dim=2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        )
-        x = self.enter(flat)
+    def forward(self, seen: Tensor, predicted: Tensor, condition: Tensor) -> Tensor:
+        """seen: (B, T, 2·C + maps, h, w); predicted: (B, T, C, h, w); condition: (B, W). Like predicted."""
+        x = self.enter(seen.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
-            x = block(x, condition.repeat_interleave(frames, dim=0))
-        return predicted + self.leave(F.silu(x)).view(batch, frames, *predicted.shape[2:])
+            x = block(x, condition.repeat_interleave(seen.shape[1], dim=0))
+        return predicted + self.leave(F.silu(x)).view(predicted.shape)

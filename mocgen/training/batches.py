@@ -28,6 +28,7 @@ class Batch:
     latents: Tensor  # (B, S, T, C, h, w) clean
     objects: Tensor  # (B, S, T, h, w) how much of each latent the object covers
     looks: Tensor | None  # (B, S, 4) classes of the object's look
+    sketches: Tensor | None  # (B, S, T, 6) where the object is; a radius of 0: not told
     noise: Tensor  # like latents
     t: Tensor  # (B, S) noise level; 1: clean
     captions: Tensor  # (B, S, N) word ids
@@ -43,6 +44,7 @@ class Batch:
             latents=self.latents.to(device),
             objects=self.objects.to(device),
             looks=None if self.looks is None else self.looks.to(device),
+            sketches=None if self.sketches is None else self.sketches.to(device),
             noise=self.noise.to(device),
             t=self.t.to(device),
             captions=self.captions.to(device),
@@ -75,6 +77,7 @@ class Batches:
             latents=drawn.latents,
             objects=drawn.objects,
             looks=drawn.looks,
+            sketches=self._sketches(drawn.sketches, generator),
             noise=torch.randn(drawn.latents.shape, generator=generator),
             t=t,
             captions=self._word_ids(captions).unflatten(0, t.shape),
@@ -91,6 +94,13 @@ class Batches:
             "" if number < silent or rng.random() < self.training.caption_dropout else caption
             for number, caption in enumerate(captions)
         ]
+
+    def _sketches(self, sketches: Tensor | None, generator: torch.Generator) -> Tensor | None:
+        """The sketches of shots (B, S, T, 6), some of them wiped out."""
+        if sketches is None or not self.model.sketch_frames:
+            return None
+        told = torch.rand(sketches.shape[:2], generator=generator) >= self.training.sketch_dropout
+        return sketches * told[..., None, None]
 
     def _frames(self, count: int, rng: np.random.Generator) -> tuple[int, ...]:
         """Some frames of a shot, one in each of as many equal parts."""

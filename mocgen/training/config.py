@@ -55,6 +55,16 @@ class StemTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SketchTraining:
+    """How a model learns to draw sketches before it learns to draw pictures."""
+
+    steps: int = 0
+    batch: int = 256  # shots
+    captions: int = 2  # of each shot of the pool
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One step of the curriculum: gradual sparsification is a list of these."""
 
@@ -78,7 +88,9 @@ class DiTTraining:
     noise_uniform: float = 0.1  # share of noise levels drawn uniformly instead
     caption_dropout: float = 0.1
     object_weight: float = 4.0  # of latents that the object covers, in the loss
-    look_weight: float = 0.0  # of the loss of classifiers of objects: how they look, where they are
+    look_weight: float = 0.0  # of the loss of classifiers of how objects look
+    recall_weight: float = 0.0  # of the loss of heads that are to retrieve the shots of a returning object
+    sketch_dropout: float = 0.1  # of the shots have no sketch
     stem_weight: float = 0.0  # of the difference that the frozen stem sees between prediction and truth
     frames: int = 2  # of each shot that enter the loss: neighbouring frames tell much the same
     restless: float = 0.0  # share of single shots drawn among those that bounce, circle or spin
@@ -108,6 +120,7 @@ class TrainConfig:
     model: DiTConfig = field(default_factory=DiTConfig)
     codec_training: CodecTraining = field(default_factory=CodecTraining)
     stem_training: StemTraining = field(default_factory=StemTraining)
+    sketch_training: SketchTraining = field(default_factory=SketchTraining)
     training: DiTTraining
     save_every: int = 200  # steps between resumable checkpoints
     sample_every: int = 500  # steps between sample sheets

@@ -13,13 +13,15 @@ from mocgen.model.config import DiTConfig
 from mocgen.model.contexts import PackedScene
 from mocgen.model.dit import MoCDiT, NoisyShot
 from mocgen.model.layers import Stem
+from mocgen.model.sketch import SketchModel
 from mocgen.sampling import add_noise
 
 from .batches import Batch, Batches
 from .config import DiTTraining, Stage
-from .looks import LookTeacher
+from .looks import LookTeacher, shows_object
 from .optim import Optimizers
 from .ranks import Ranks
+from .recall import RecallTeacher
 from .sharding import shard, whole
 from .state import Deadline, Paused, averaged, load_state, save_state, step_generator
 from .stem import stem_error
@@ -44,13 +46,15 @@ class Watcher(Protocol):
 class Pupil(nn.Module):
     """The model, and what teaches it beside the pictures."""
 
-    def __init__(self, dit: MoCDiT, *, looks: bool = False) -> None:
-        """looks: whether the hidden states are to tell how objects look, and where they are."""
+    def __init__(self, dit: MoCDiT, *, looks: bool = False, recall: bool = False) -> None:
+        """looks: whether hidden states are to tell how objects look; recall: heads, what to retrieve."""
         super().__init__()
         self.dit = dit
         self.looks = LookTeacher(dit.config) if looks else None
-        if self.looks is not None:
-            self.looks.watch(dit)
+        self.recall = RecallTeacher(dit.config) if recall else None
+        for teacher in (self.looks, self.recall):
+            if teacher is not None:
+                teacher.watch(dit)
 
     def forward(
         self,
@@ -101,7 +105,7 @@ def stage_at(training: DiTTraining, step: int) -> Stage:
 def step_loss(
     pupil: Pupil, batch: Batch, stage: Stage, generator: torch.Generator, training: DiTTraining
 ) -> Tensor:
-    """The flow loss, and the weighted one of the looks where they are known."""
+    """The flow loss, and the weighted ones of looks and retrieval where they are known."""
     loss, scene = flow_loss(
         pupil.dit,
         batch,
@@ -110,9 +114,14 @@ def step_loss(
         object_weight=training.object_weight,
         stem_weight=training.stem_weight,
     )
-    if batch.looks is None or pupil.looks is None:
+    if batch.looks is None:
         return loss
-    return loss + training.look_weight * pupil.looks.loss(scene, batch.objects, batch.looks, batch.clean)
+    if pupil.looks is not None:
+        loss = loss + training.look_weight * pupil.looks.loss(scene, batch.objects, batch.looks, batch.clean)
+    if pupil.recall is not None:
+        covered = shows_object(batch.objects, pupil.dit.config)
+        loss = loss + training.recall_weight * pupil.recall.loss(scene, covered, batch.looks, batch.clean)
+    return loss
 
 
 def flow_loss(
@@ -137,6 +146,7 @@ def flow_loss(
             latents=add_noise(batch.latents[:, s], batch.noise[:, s], batch.t[:, s]),
             t=batch.t[:, s],
             wanted=batch.frames if s >= batch.clean else (),
+            sketch=batch.sketches[:, s] if batch.sketches is not None and s >= batch.clean else None,
         )
         for s, position in enumerate(batch.shots)
     ]
@@ -153,8 +163,15 @@ def flow_loss(
     if stem_weight:
         seen = stem_error(model.stem, predicted.flatten(0, 1), target.flatten(0, 1))[:, :, None]
         seen = (seen * weight.flatten(0, 1)).flatten(1).mean(-1) / weight.mean()
-        loss = loss + stem_weight * (t.flatten() * seen).mean()
+        # where all is noise the prediction is a mean of pictures, unless a sketch says which one is wanted
+        share = t if batch.sketches is None else t.maximum(_told(batch.sketches[:, batch.clean :]))
+        loss = loss + stem_weight * (share.flatten() * seen).mean()
     return loss, scene
+
+
+def _told(sketches: Tensor) -> Tensor:
+    """1 for sketches (B, S, T, 6) that say something, else 0: (B, S)."""
+    return (sketches[:, :, 0, 2] > 0).float()
 
 
 def backward(
@@ -185,12 +202,13 @@ def train_dit(
     watcher: Watcher,
     stem: Stem | None = None,
     frozen_stem: bool = False,
+    sketcher: SketchModel | None = None,
     deadline: Deadline,
 ) -> MoCDiT:
     """Train a DiT, new or from the weights of `start`, through all stages; returns it with averaged weights.
 
-    A `stem` that has learned already is taken; `frozen_stem`: and left as it is. Of several processes the
-    first saves the state.
+    A `stem` and a `sketcher` that have learned already are taken; `frozen_stem`: the stem is left as it is,
+    as the sketcher always is. Of several processes the first saves the state.
 
     Goes on from `state` if that file exists, with the same result as an uninterrupted run. Raises Paused
     at the deadline.
@@ -203,9 +221,13 @@ def train_dit(
         model.stem.load_state_dict(stem.state_dict())
     if frozen_stem:
         model.stem.requires_grad_(False)
+    if config.sketch_frames:
+        if sketcher is not None:
+            model.sketcher.load_state_dict(sketcher.state_dict())
+        model.sketcher.requires_grad_(False)
     if only_attention:
         freeze_all_but_attention(model)
-    pupil = Pupil(model, looks=training.look_weight > 0).to(ranks.device)
+    pupil = Pupil(model, looks=training.look_weight > 0, recall=training.recall_weight > 0).to(ranks.device)
     if ranks.sharded:
         shard(pupil, model.blocks)
     optimizers = dit_optimizers(pupil, training)

@@ -16,7 +16,15 @@ from mocgen.model.dit import MoCDiT
 from .config import TrainConfig
 
 # sizes of a DiT that an older one can be given
-ADDED = ("stem_width", "stem_blocks", "readout", "mixer", "mixer_width", "mixer_groups", "rotated_routing")
+ADDED = (
+    "stem_width",
+    "stem_blocks",
+    "readout",
+    "sketch_frames",
+    "sketch_width",
+    "sketch_blocks",
+    "rotated_routing",
+)
 
 
 def load_start(config: TrainConfig) -> NativeModel | None:
@@ -51,8 +59,12 @@ def load_start(config: TrainConfig) -> NativeModel | None:
 
 
 def _grown(model: MoCDiT, added: dict[str, Any]) -> MoCDiT:
-    """The model with more parts, whose last layers are zero: it computes what it did."""
+    """The model with more parts; what they add begins at zero, so that it computes what it did."""
     grown = MoCDiT(dataclasses.replace(model.config, **added)).eval()
-    weights = grown.state_dict() | model.state_dict()
+    weights = grown.state_dict()
+    for name, value in model.state_dict().items():
+        new = torch.zeros_like(weights[name])
+        new[tuple(slice(size) for size in value.shape)] = value
+        weights[name] = new
     grown.load_state_dict(weights)
     return grown

@@ -14,17 +14,20 @@ from mocgen.codec.embedded import EmbeddedCodec
 from mocgen.errors import TrainingError
 from mocgen.model.config import DiTConfig
 from mocgen.model.layers import Stem
+from mocgen.model.sketch import SketchModel
+from mocgen.text.vocabulary import Vocabulary
 
 from .codec import OnStep, train_codec
 from .config import TrainConfig
 from .curve import LossTable
 from .material import WORLD, Material
 from .progress import OnProgress, Progress, counter
+from .sketch import new_sketcher, train_sketcher
 from .sources import Source, WorldSource
 from .state import Deadline
 from .stem import train_stem
 
-Part = Literal["codec", "decoder", "stem"]
+Part = Literal["codec", "decoder", "stem", "sketches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,35 @@ class Parts:
         )
         _save(stem, path)
         return stem
+
+    def sketcher(self, model: DiTConfig, source: Source, vocabulary: Vocabulary) -> SketchModel | None:
+        """A network that has learned to draw sketches; None if none is asked for."""
+        training = self.config.sketch_training
+        if not training.steps:
+            return None
+        if model.sketch_frames is None:
+            raise TrainingError("sketch_training needs a model with sketches: set model.sketch_frames")
+        if not isinstance(source, WorldSource):
+            raise TrainingError(f"sketch_training needs motions that are known: source = {WORLD!r}")
+        path = self._file("sketches")
+        if path.exists():
+            sketcher = new_sketcher(model)
+            sketcher.load_state_dict(load_file(path))
+            return sketcher
+        sketcher = train_sketcher(
+            model,
+            training,
+            source.pool,
+            vocabulary,
+            seed=self.config.seed,
+            variety=self.config.data.world,
+            state=self.out / "sketches-state.safetensors",
+            save_every=self.config.save_every,
+            on_step=self._listener("sketches", training.steps),
+            deadline=self.deadline,
+        )
+        _save(sketcher, path)
+        return sketcher
 
     def _codec_part(
         self, codec: EmbeddedCodec, part: Literal["codec", "decoder"], steps: int, material: Material

@@ -11,6 +11,7 @@ from mocgen.bundle import Defaults, NativeModel, save_bundle
 from mocgen.codec.embedded import EmbeddedCodec
 from mocgen.errors import TrainingError
 from mocgen.model.attention import Routing
+from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT
 from mocgen.text.vocabulary import Vocabulary
 
@@ -81,7 +82,9 @@ def _train(
         ranks.wait()
     vocabulary = start.vocabulary if start else material.vocabulary()
     model_config = start.dit.config if start else config.model_for(len(vocabulary))
+    _check_model(config, start, model_config)
     stem = parts.stem(model_config, source)
+    sketcher = parts.sketcher(model_config, source, vocabulary)
     watcher = _Bystander(config)
     if ranks.first:
         watcher = _Watcher(config, material, codec, vocabulary, out, on_progress)
@@ -98,6 +101,7 @@ def _train(
         watcher=watcher,
         stem=stem,
         frozen_stem=config.stem_training.frozen,
+        sketcher=sketcher,
         deadline=deadline,
     )
     if ranks.first:
@@ -106,6 +110,20 @@ def _train(
         frames=config.data.frames, guidance=GUIDANCE, shift=SHIFT, top_k=config.training.stages[-1].top_k
     )
     return NativeModel(dit=dit, codec=codec, vocabulary=vocabulary, defaults=defaults)
+
+
+def _check_model(config: TrainConfig, start: NativeModel | None, model: DiTConfig) -> None:
+    """Raise TrainingError where the training asks for what the model is not."""
+    if config.training.recall_weight and model.rotated_routing:
+        raise TrainingError("training.recall_weight needs model.rotated_routing = false")
+    if model.sketch_frames not in (None, config.data.frames):
+        raise TrainingError(f"data.frames must be {model.sketch_frames}, the frames of the model's sketches")
+    if (
+        model.sketch_frames
+        and not config.sketch_training.steps
+        and (start is None or config.model.sketch_frames)
+    ):
+        raise TrainingError("sketches are to be learned before pictures: set sketch_training.steps")
 
 
 def _prepare(text: str, config_file: Path, out: Path, resume: bool) -> None:

@@ -16,6 +16,7 @@ from .compose import Composed, compose, latents_of, objects_of
 from .config import DiTTraining, Stage
 from .data import ClipPool
 from .looks import look_labels
+from .sketch import sketches_of
 from .world import PLAIN, Naming, Variety, full_caption
 
 RESTLESS = ("bounces", "flies in a circle", "spins")  # motions that are hard to tell from faint evidence
@@ -29,6 +30,7 @@ class Drawn:
     latents: Tensor  # (B, S, T, C, h, w)
     objects: Tensor  # (B, S, T, h, w) how much of each latent the object covers
     looks: Tensor | None  # (B, S, 4) classes of shape, pattern and colours, where they are known
+    sketches: Tensor | None  # (B, S, T, 6), where they are known
     captions: tuple[tuple[str, ...], ...]  # B of S
     prompts: tuple[str, ...]  # B: all empty, or none
 
@@ -49,6 +51,7 @@ class WorldSource:
     def __init__(self, pool: ClipPool, training: DiTTraining, variety: Variety = PLAIN) -> None:
         self.pool, self.training, self.variety = pool, training, variety
         self._labels = torch.tensor([look_labels(shots[0].look) for shots in pool.shots])  # (looks, 4)
+        self._sketches = sketches_of(pool)
         self._restless = [
             (cast, clip)
             for cast, shots in enumerate(pool.shots)
@@ -97,10 +100,12 @@ class WorldSource:
         return self._drawn(scenes)
 
     def _drawn(self, scenes: Sequence[Composed]) -> Drawn:
+        casts, clips = torch.tensor([scene.clips for scene in scenes]).unbind(-1)  # (B, S) each
         return Drawn(
             latents=latents_of(self.pool, scenes),
             objects=objects_of(self.pool, scenes),
-            looks=self._labels[torch.tensor([[cast for cast, _ in scene.clips] for scene in scenes])],
+            looks=self._labels[casts],
+            sketches=self._sketches[casts, clips],
             captions=tuple(scene.captions for scene in scenes),
             prompts=tuple(scene.prompt for scene in scenes),
         )
@@ -149,6 +154,7 @@ class ClipSource:
             latents=latents,
             objects=torch.zeros_like(latents[:, :, :, 0]),
             looks=None,
+            sketches=None,
             captions=tuple(self.clips[c].captions[s : s + shots] for c, s in starts),
             prompts=tuple(self.clips[c].prompt if prompted else "" for c, _ in starts),
         )

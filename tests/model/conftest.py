@@ -13,7 +13,7 @@ from mocgen.model.dit import MoCDiT, NoisyShot
 
 @pytest.fixture(
     scope="session",
-    params=[{}, {"stem_width": 8, "readout": 1, "mixer": 1, "mixer_width": 16, "rotated_routing": False}],
+    params=[{}, {"stem_width": 8, "readout": 1, "sketch_frames": 8, "rotated_routing": False}],
     ids=["plain", "with-all-parts"],
 )
 def model(request: pytest.FixtureRequest) -> MoCDiT:
@@ -43,6 +43,7 @@ def make_shots(model: MoCDiT) -> Callable[..., list[NoisyShot]]:
                 caption=torch.randint(1, config.vocabulary, (1, 8 * (1 + i % 2)), generator=generator),
                 latents=torch.randn(1, n, *size, generator=generator),
                 t=torch.tensor([t[i] if t else 1.0]),
+                sketch=torch.tensor([0.5, 0.4, 0.2, 0.8, 0.6, 1]).repeat(1, n, 1) if t and t[i] < 1 else None,
             )
             for i, n in enumerate(frames)
         ]

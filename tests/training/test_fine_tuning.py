@@ -73,17 +73,21 @@ def test_a_model_is_given_parts_that_change_nothing_at_first(finished, tmp_path:
     plain = MoCDiT(replace(whole.dit.config, stem_width=None, readout=None))
     save_bundle(replace(whole, dit=plain), tmp_path / "plain", training="")
     training = DiTTraining(stages=(Stage(steps=1, batch=1, shots=1),))
-    parts = DiTConfig(stem_width=16, stem_blocks=2, readout=1, mixer=1, mixer_width=8)
+    parts = DiTConfig(stem_width=16, stem_blocks=2, readout=1, sketch_frames=4)
     before = load_start(TrainConfig(init=str(tmp_path / "plain"), training=training))
     after = load_start(TrainConfig(init=str(tmp_path / "plain"), model=parts, training=training))
     assert before is not None
     assert after is not None
-    assert after.dit.config == replace(
-        plain.config, stem_width=16, stem_blocks=2, readout=1, mixer=1, mixer_width=8
-    )
+    assert after.dit.config == replace(plain.config, stem_width=16, stem_blocks=2, readout=1, sketch_frames=4)
     config = before.dit.config
     latents = torch.randn(1, 4, config.latent_channels, config.latent_size, config.latent_size)
-    shot = NoisyShot(index=0, caption=torch.ones(1, 8, dtype=torch.long), latents=latents, t=torch.ones(1))
+    shot = NoisyShot(
+        index=0,
+        caption=torch.ones(1, 8, dtype=torch.long),
+        latents=latents,
+        t=torch.ones(1),
+        sketch=torch.rand(1, 4, 6),
+    )
     with torch.inference_mode():
         one, other = (m.dit([shot], routing=Routing())[0] for m in (before, after))
     assert one.equal(other)

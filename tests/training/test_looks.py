@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -11,8 +9,7 @@ from torch.nn import functional as F
 from mocgen.model.attention import Routing
 from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT, NoisyShot
-from mocgen.model.patches import from_patches
-from mocgen.training.looks import CLASSES, MAPS, LookTeacher, look_labels
+from mocgen.training.looks import CLASSES, LookTeacher, look_labels
 from mocgen.training.world import Look
 
 CONFIG = DiTConfig(
@@ -85,30 +82,3 @@ def test_the_model_learns_from_it(taught):
     gradient = model.patch_in.weight.grad
     assert gradient is not None
     assert gradient.abs().max() > 0
-
-
-def test_maps_of_noisy_shots_are_asked_where_the_object_is():
-    torch.manual_seed(0)
-    config = replace(CONFIG, mixer=1, mixer_width=16)
-    model, teacher = MoCDiT(config), LookTeacher(config)
-    teacher.watch(model)
-    shots = two_shots()
-    labels = torch.zeros(2, 2, 4, dtype=torch.long)
-
-    def loss(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        _, scene = model.run(shots, prompt=None, routing=Routing())
-        maps = from_patches(teacher._maps[1].flatten(1, 2), config)[:, :, 0]  # (2, 8, 4, 4)
-        return teacher.loss(scene, mask, labels, clean=1), maps
-
-    nowhere, _ = loss(torch.zeros(2, 2, 8, 4, 4))
-    assert nowhere == 0
-    mask = torch.zeros(2, 2, 8, 4, 4)
-    mask[:, 1, 2:, 1, 2:] = 0.25  # row 1, columns 2 and 3; too little of any token to ask what it is
-    asked, maps = loss(mask)
-    logits = (4.0 * maps[:, 2:]).flatten(2).log_softmax(-1)
-    expected = -logits.view(2, 6, 4, 4)[:, :, 1, 2:].mean()
-    torch.testing.assert_close(asked, MAPS * expected, rtol=1e-4, atol=1e-4)
-    asked.backward()
-    for layer in (model.mixer.down, model.mixer.direct, model.patch_in):
-        assert layer.weight.grad is not None
-        assert layer.weight.grad.abs().max() > 0

@@ -90,6 +90,7 @@ def put_together(
     return Batch(
         latents=pool.latents[rows, which],
         objects=pool.objects[rows, which],
+        sketches=None,
         looks=pool.labels[rows],
         noise=noise,
         t=t,

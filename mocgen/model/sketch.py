@@ -1,0 +1,94 @@
+"""Sketches: where the object of a shot is in every frame, decided from the caption before the picture.
+
+While all of a shot is nearly noise, a denoiser can only predict the mean of all motions that the caption
+allows, and has to settle on one of them frame by frame. A sketch is one of them: a few numbers per frame,
+drawn first by a small network of its own. It tells the DiT, at every place of a latent, where in the object
+this place lies.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import CaptionEmbedding, NoiseLevelEmbedding
+
+VALUES = 6  # of a frame: centre x and y and radius in frame widths, cosine and sine of the turn, stretch
+MAPS = 9  # channels of what `sketch_maps` draws
+MEANS = (0.5, 0.55, 0.2, 0.5, 0.0, 1.0)  # about which the values of sketches vary,
+SPREADS = (0.15, 0.15, 0.05, 0.7, 0.7, 0.1)  # and how much
+
+
+def sketch_maps(sketch: Tensor, size: int) -> Tensor:
+    """What a sketch says at each place of a latent: (B, T, VALUES) → (B, T, MAPS, size, size).
+
+    Coordinates (u, v) of a place are those of the object: its centre is the origin, its radius the unit, its
+    turn and stretch undone. The channels are w, w·u, w·v, w·sin and w·cos of π·u and of π·v, w times ten
+    radii, and a wider window; w = exp(−(ρ / 1.6)⁴), ρ² = u² + v². A radius of 0 says that nothing is known,
+    and draws zeros.
+    """
+    x, y, radius, cos, sin, stretch = sketch.float()[..., None, None].unbind(2)  # (B, T, 1, 1) each
+    known = radius > 0
+    radius = radius.clamp(min=0.02)
+    places = (torch.arange(size, device=sketch.device) + 0.5) / size
+    right, down = (places - x) / radius, (places[:, None] - y) / (radius * stretch.clamp(min=0.2))
+    u, v = right * cos + down * sin, down * cos - right * sin  # (B, T, h, w)
+    square = u.square() + v.square()
+    near, wide = torch.exp(-(square / 1.6**2).square()), torch.exp(-square / 9)
+    waves = [f(torch.pi * axis) for axis in (u, v) for f in (torch.sin, torch.cos)]
+    maps = [near, near * u, near * v, *(near * wave for wave in waves), near * 10 * radius, wide]
+    return torch.stack(maps, dim=2) * known[:, :, None]
+
+
+class SketchBlock(nn.Module):
+    """A residual hidden layer whose input is scaled and shifted by a condition; starts without effect."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.film = nn.Linear(width, 2 * width)
+        self.up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+        for layer in (self.film, self.down):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # (B, W) each
+        scale, shift = self.film(condition).chunk(2, dim=-1)
+        return x + self.down(F.silu(self.up(F.rms_norm(x, x.shape[-1:]) * (1 + scale) + shift)))
+
+
+class SketchModel(nn.Module):
+    """Predicts clean sketches from noisy ones and captions: a flow-matching model as small as its task.
+
+    Sketches are seen and predicted in units of their spread, see `normalised`.
+    """
+
+    def __init__(self, vocabulary: int, limit: int, *, frames: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.captions = CaptionEmbedding(vocabulary, limit, width)
+        self.noise_level = NoiseLevelEmbedding(width)
+        self.enter = nn.Linear(frames * VALUES, width)
+        self.blocks = nn.ModuleList(SketchBlock(width) for _ in range(blocks))
+        self.leave = nn.Linear(width, frames * VALUES)
+
+    def forward(self, noisy: Tensor, t: Tensor, caption: Tensor) -> Tensor:
+        """noisy: (B, T, VALUES) at noise level t (B,), 1 is clean; caption: (B, N) ids. Like noisy, clean."""
+        condition = F.silu(self.captions(caption)[1] + self.noise_level(t))
+        x = self.enter(noisy.to(condition.dtype).flatten(1))
+        for block in self.blocks:
+            x = block(x, condition)
+        return self.leave(F.rms_norm(x, x.shape[-1:])).view(noisy.shape).float()
+
+
+def normalised(sketch: Tensor) -> Tensor:
+    """Sketches (..., VALUES) in units of their spread."""
+    return (sketch - sketch.new_tensor(MEANS)) / sketch.new_tensor(SPREADS)
+
+
+def denormalised(values: Tensor) -> Tensor:
+    """The inverse of `normalised`; cosine and sine become those of an angle."""
+    sketch = values * values.new_tensor(SPREADS) + values.new_tensor(MEANS)
+    turn = F.normalize(sketch[..., 3:5], dim=-1)
+    return torch.cat((sketch[..., :3], turn, sketch[..., 5:]), dim=-1)

@@ -65,6 +65,7 @@ def _print_row(name: str, value: str) -> None:
 
 
 def _fields(result: Result) -> dict[str, object]:
+    clip = {"clip_shots": [asdict(shot) for shot in result.clip_shots]} if result.clip_shots else {}
     return {
         "output": str(result.output),
         "frames": result.frames,
@@ -79,8 +80,8 @@ def _fields(result: Result) -> dict[str, object]:
         "attention": result.attention,
         "top_k": result.top_k,
         "density": result.density,
-        "clip_shots": [asdict(shot) for shot in result.clip_shots],
         "unknown_words": list(result.unknown_words),
         "read_words": result.read_words,
         "elapsed_seconds": result.elapsed_seconds,
+        **clip,
     }

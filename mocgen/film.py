@@ -12,7 +12,7 @@ from mocgen.denoise import Guidance, ShotPlan, ShotState, denoise, finished, rem
 from mocgen.history import History, PastShot
 from mocgen.model.attention import Recorder
 from mocgen.model.memory import ContextMemory
-from mocgen.plan import Plan
+from mocgen.plan import Plan, shot_ends
 from mocgen.settings import ContextEncoding, OnEvent, Step
 from mocgen.storyboard import Scene
 from mocgen.video_model import VideoModel
@@ -108,6 +108,8 @@ class Film:
         self._words = model.read(captions, prompt=scene.prompt or history.prompt, negative=negative)
         lengths = [shot.latents.shape[1] for shot in history.shots]
         self._starts = list(accumulate((*lengths, *plan.latents), initial=0))
+        ends = [0, *shot_ends(plan)]
+        self._begins = [round(history.seconds + float(end / plan.fps), 3) for end in ends]
         self._past: list[ShotState] = []  # finished shots that stand in the sequence
 
     def shots(self) -> Iterator[FilmedShot]:
@@ -123,7 +125,10 @@ class Film:
                 self._remember(plans, latents)
             for number, plan, shot in zip(group, plans, latents, strict=True):
                 past = PastShot(
-                    index=plan.index, caption=self.scene.shots[number].caption, latents=shot.float().cpu()
+                    index=plan.index,
+                    caption=self.scene.shots[number].caption,
+                    latents=shot.float().cpu(),
+                    begin=self._begins[number],
                 )
                 yield FilmedShot(number=number, past=past, pixels=decode(shot[0]))
 

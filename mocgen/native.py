@@ -18,8 +18,8 @@ from mocgen.model.dit import MoCDiT
 from mocgen.native_denoiser import NativeDenoiser
 from mocgen.settings import Settings
 from mocgen.text.vocabulary import Vocabulary
-from mocgen.video import VideoInfo, read_frames
-from mocgen.video_model import Decoder, Defaults, Picture, ShotLength, Size, Words
+from mocgen.video import CutFinder, VideoInfo, read_frames
+from mocgen.video_model import ClipShot, Decoder, Defaults, Picture, ShotLength, Size, Words
 
 VIEWABLE = 384  # pixels; smaller pictures are scaled up to about this unless the user says otherwise
 SHORTEST_SHOT, LONGEST_SHOT = 0.25, 10.0  # seconds
@@ -109,17 +109,15 @@ class NativeModel:
         weight = next(self.codec.parameters())
         return to_pixels(self.codec.decode(latents.to(weight.device, weight.dtype))).cpu()
 
-    def encode_clip(self, clip: VideoInfo, *, seconds: float, size: Size) -> list[Tensor]:
-        """In shots of the model's own length, the last of which ends with the clip."""
-        frames = read_frames(clip.path, fps=self.defaults.fps, size=size, last_seconds=seconds)
+    def encode_clip(self, clip: VideoInfo, *, seconds: float, size: Size) -> list[ClipShot]:
+        """In pieces of the model's own length, the last of which ends with the shot."""
+        cuts = CutFinder()
+        frames = read_frames(clip.path, fps=self.defaults.fps, size=size, last_seconds=seconds, cuts=cuts)
         latents = torch.cat([self._encode(chunk) for chunk in _chunks(frames, self.defaults.frames)])
-        group = self.dit.config.patch_frames
-        if len(latents) < group:  # begin with a still of the first frame
-            latents = torch.cat((latents[:1].expand(group - len(latents), *latents.shape[1:]), latents))
-        latents = latents[len(latents) % group :]
-        first = len(latents) % self.defaults.frames or self.defaults.frames
-        pieces = [latents[:first], *latents[first:].split(self.defaults.frames)]
-        return [piece[None] for piece in pieces if len(piece)]
+        return [
+            ClipShot(begin=shot.begin, pieces=self._pieces(latents[shot.frames.start : shot.frames.stop]))
+            for shot in cuts.shots()
+        ]
 
     def check_latents(self, latents: Tensor) -> None:
         """Raises ValueError for other shapes and for values that are no numbers."""
@@ -144,6 +142,16 @@ class NativeModel:
         config = self.dit.config
         ids = self.vocabulary.padded(text, multiple=config.caption_multiple, limit=config.caption_limit)
         return torch.tensor([ids], device=next(self.dit.parameters()).device)
+
+    def _pieces(self, latents: Tensor) -> tuple[Tensor, ...]:
+        """One shot's latents (T, C, h, w) in whole groups of frames; a rest at its start is left out."""
+        group, longest = self.dit.config.patch_frames, self.defaults.frames
+        if len(latents) < group:  # begin with a still of the first frame
+            latents = torch.cat((latents[:1].expand(group - len(latents), *latents.shape[1:]), latents))
+        latents = latents[len(latents) % group :]
+        first = len(latents) % longest or longest
+        pieces = [latents[:first], *latents[first:].split(longest)]
+        return tuple(piece[None] for piece in pieces if len(piece))
 
     @torch.inference_mode()
     def _encode(self, frames: np.ndarray) -> Tensor:

@@ -65,7 +65,8 @@ def extend(
     """Write the clip followed by the shots of `scene`, which remember it, to `output`.
 
     The clip's own frames come back unchanged; its last `context_seconds` are the history that the new
-    shots retrieve from. Raises what `generate` raises, and ClipError if the clip cannot be used.
+    shots retrieve from, under the scene's `clip_prompts`. Raises what `generate` raises, UsageError too if
+    these do not fit the shots of the clip, and ClipError if the clip cannot be used.
     """
     info = probe(clip)
     check_output(output, overwrite)

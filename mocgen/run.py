@@ -13,6 +13,7 @@ from pathlib import Path
 import mocgen
 import mocgen_weights
 from mocgen.bundle import load_bundle, load_native
+from mocgen.errors import UsageError
 from mocgen.film import Film
 from mocgen.history import History, PastShot, pack_history, read_history
 from mocgen.model.attention import Recorder
@@ -87,6 +88,8 @@ def carry_out(
     Raises what `mocgen.pipeline.generate` and `extend` raise.
     """
     start = time.monotonic()
+    if scene.clip_prompts and clip is None:
+        raise UsageError("clip prompts say what a clip shows, but no clip was given")
     model = load_model(settings, on_event)
     plan = make_plan(
         model,
@@ -100,7 +103,10 @@ def carry_out(
         words = _report_words(model, scene, settings, on_event)
     for note in model.notes(settings, plan.latents, after_clip=clip is not None):
         on_event(Notice(message=note))
-    history = read_history(clip, model, seconds=context_seconds, size=plan.canvas) if clip else History()
+    history = History()
+    if clip:
+        history = read_history(clip, model, seconds=context_seconds, size=plan.canvas)
+        history = history.captioned(scene.clip_prompts)
     film = Film(
         model,
         plan,
@@ -118,8 +124,12 @@ def carry_out(
         top_k=plan.routing.top_k,
         causal=plan.routing.causal,
     )
-    record = _record(scene, made, model, clip, context_seconds)
-    copied, frames, shots = _write(film, output, clip, record, overwrite=overwrite)
+    record = _record(scene, made, model)
+    if clip:
+        record |= _clip_record(scene, clip, history, context_seconds)
+    copied, frames, shots = _write(
+        film, output, clip, json.dumps(record, ensure_ascii=False), overwrite=overwrite
+    )
     result = Result(
         output=output,
         frames=frames,
@@ -137,6 +147,7 @@ def carry_out(
         shots=len(scene.shots),
         unknown_words=words[0],
         read_words=words[1],
+        clip_shots=history.remembered,
         can_be_extended=model.extends,
     )
     return Run(result=result, film=film, shots=shots)
@@ -189,7 +200,7 @@ def _report_words(
     model: NativeModel, scene: Scene, settings: Settings, on_event: OnEvent
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Tell which words of the prompts were not understood, and which were read as others; return both."""
-    texts = [scene.prompt, *(shot.caption for shot in scene.shots), settings.negative]
+    texts = [scene.prompt, *scene.clip_prompts, *(shot.caption for shot in scene.shots), settings.negative]
     captions = [model.vocabulary.read(text) for text in texts]
     unknown = tuple(dict.fromkeys(word for caption in captions for word in caption.unknown))
     read_as = {text: concept for caption in captions for text, concept in caption.read_as}
@@ -207,23 +218,27 @@ def _report_words(
     return unknown, read_as
 
 
-def _record(
-    scene: Scene,
-    settings: Settings,
-    model: VideoModel,
-    clip: VideoInfo | None,
-    context_seconds: float | None,
-) -> str:
-    """How a video was made, as JSON."""
-    record: dict[str, object] = {
+def _record(scene: Scene, settings: Settings, model: VideoModel) -> dict[str, object]:
+    """How a video was made, for JSON."""
+    return {
         "version": mocgen.__version__,
-        "command": "extend" if clip else "generate",
+        "command": "generate",
         "prompt": scene.prompt,
         "shots": [dataclasses.asdict(shot) for shot in scene.shots],
         "settings": dataclasses.asdict(settings),
         "model": settings.model,
         "revision": model.revision,
     }
-    if clip:
-        record |= {"clip": clip.path.name, "context_seconds": context_seconds}
-    return json.dumps(record, ensure_ascii=False)
+
+
+def _clip_record(
+    scene: Scene, clip: VideoInfo, history: History, context_seconds: float | None
+) -> dict[str, object]:
+    """What is recorded beside that where a clip was extended: what was asked for, and how it was cut."""
+    return {
+        "command": "extend",
+        "clip": clip.path.name,
+        "context_seconds": context_seconds,
+        "clip_prompts": scene.clip_prompts,
+        "clip_shots": [dataclasses.asdict(shot) for shot in history.remembered],
+    }

@@ -162,6 +162,14 @@ OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class RememberedShot:
+    """A shot of the clip that a run went on from: the clip's second at which it begins, and its caption."""
+
+    begin: float
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """What a run made; the fields of `--format json`."""
 
@@ -181,4 +189,5 @@ class Result:
     shots: int
     unknown_words: tuple[str, ...] = field(default=())  # of the prompts, not understood
     read_words: dict[str, str] = field(default_factory=dict)  # and what others were read as: "crimson": "red"
+    clip_shots: tuple[RememberedShot, ...] = ()  # what was remembered of the clip that was extended
     can_be_extended: bool = True  # by the same model

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mocgen.errors import UsageError
@@ -23,10 +23,11 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A list of shots and the global prompt that all of them see (may be empty)."""
+    """A list of shots, the global prompt that all of them see (may be empty), and captions of a clip."""
 
     shots: tuple[Shot, ...]
     prompt: str = ""
+    clip_prompts: tuple[str, ...] = ()  # what the clip before them shows: all of it, or each of its shots
 
 
 def scene_from_prompts(prompts: Sequence[str]) -> Scene:
@@ -43,6 +44,15 @@ def scene_from_prompts(prompts: Sequence[str]) -> Scene:
     return Scene(
         shots=tuple(Shot(caption=_caption(text, name)) for text, name in zip(prompts, names, strict=True))
     )
+
+
+def with_clip_prompts(scene: Scene, prompts: Sequence[str]) -> Scene:
+    """The scene after a clip that shows this: one text for all of the clip, or one for each of its shots.
+
+    Raises:
+        UsageError: a text is empty or not text.
+    """
+    return replace(scene, clip_prompts=tuple(_caption(text, "a clip prompt") for text in prompts))
 
 
 def load_storyboard(path: Path) -> Scene:

@@ -53,6 +53,14 @@ class Picture:
     thumbnail: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClipShot:
+    """A shot of a clip: the second at which it begins, and its latents in pieces (1, T, C, h, w)."""
+
+    begin: float
+    pieces: tuple[Tensor, ...]
+
+
 Size = tuple[int, int]  # width and height in pixels
 Decoder = Callable[[Tensor], Tensor]  # latents (T, C, h, w) of the next shot → frames (T', H, W, 3) uint8
 
@@ -125,8 +133,8 @@ class VideoModel(Protocol):
     def decoder(self, past: Sequence[Tensor]) -> Decoder:
         """Decodes shots one after another; `past`: latents (1, T, C, h, w) of the shots before them."""
 
-    def encode_clip(self, clip: VideoInfo, *, seconds: float, size: Size) -> list[Tensor]:
-        """The last seconds of a clip as latents (1, T, C, h, w) of one shot or more.
+    def encode_clip(self, clip: VideoInfo, *, seconds: float, size: Size) -> list[ClipShot]:
+        """The last seconds of a clip as latents; no piece of them straddles a cut.
 
         Raises ClipError if it cannot be decoded.
         """

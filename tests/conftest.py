@@ -6,21 +6,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mocgen.bundle import Defaults, NativeModel, save_bundle
 from mocgen.cli import main
 from mocgen.codec.embedded import CodecConfig, EmbeddedCodec
+from mocgen.evaluation.scenes import rollout_shots
 from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT
 from mocgen.text.vocabulary import Vocabulary
-from mocgen.training.world import STOP_WORDS, WORDS
+from mocgen.training.world import STOP_WORDS, WORDS, render_shot
+from mocgen.video import VideoWriter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +119,17 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("models") / "other"
     save_bundle(random_model(1), folder, training="")
     return str(folder)
+
+
+@pytest.fixture
+def make_film(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a clip of rendered shots, each in another place than the one before, with frames held."""
+
+    def make(name: str, lengths: Sequence[int], *, held: int = 1, number: int = 0) -> Path:
+        path = tmp_path / name
+        with VideoWriter(path, width=96, height=96, fps=Fraction(8 * held), metadata={}) as writer:
+            for shot, frames in zip(rollout_shots(7, number, len(lengths) - 1), lengths, strict=True):
+                writer.write(np.repeat(render_shot(shot, frames=frames, size=96), held, axis=0))
+        return path
+
+    return make

@@ -73,7 +73,7 @@ Attentions = Annotated[
         metavar="NAME",
         help="A row of the table; repeat for more: dense, moc-2 (any budget), window-4, random-4, "
         "first-frame, none (no history), named (the caption names the look), "
-        "clip (history from a video file).",
+        "clip (history from a video file), clip-captions (with captions for its shots).",
     ),
 ]
 Gaps = Annotated[

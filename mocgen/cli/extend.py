@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mocgen.cli.options import Output, Prompts, RunOptions, takes_run_options
+from mocgen.cli.options import ClipPrompts, Output, Prompts, RunOptions, takes_run_options
 
 EXAMPLES = """
 Examples:
   mocgen extend holiday.mp4 "the boat turns round"
   mocgen extend star.mp4 "the star spins" "the star leaves" --seconds 2
   mocgen extend long.mp4 "the sun sets" --context-seconds 20 -o sunset.mp4
+  mocgen extend trip.mov "it dives" --clip-prompt "a ship" --clip-prompt "a fish"
+  mocgen extend trip.mov --repeat longer.mp4 -o again.mp4
 """
 
 Clip = Annotated[Path, typer.Argument(metavar="CLIP", help="The video to extend.")]
@@ -21,6 +23,13 @@ ContextSeconds = Annotated[
     float | None,
     typer.Option(
         metavar="S", help="Remember only the clip's last S seconds. Default: 60; Wan checkpoints: 2."
+    ),
+]
+Repeat = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Take prompts and settings from a video that mocgen extended; what you type here wins.",
     ),
 ]
 
@@ -31,7 +40,9 @@ def extend(
     prompts: Prompts = None,
     *,
     output: Output = None,
+    clip_prompt: ClipPrompts = None,
     context_seconds: ContextSeconds = None,
+    repeat: Repeat = None,
     options: RunOptions,
 ) -> None:
     """Extend a clip of any kind by one shot per PROMPT; its own frames, size, rate and sound are kept."""
@@ -41,8 +52,10 @@ def extend(
     from mocgen.settings import check_seconds
     from mocgen.video import probe
 
-    request = read_request(prompts, options)
-    if context_seconds is not None:
+    request = read_request(prompts, options, clip_prompts=clip_prompt, repeat=repeat, extends=True)
+    if context_seconds is None:
+        context_seconds = request.context_seconds
+    else:
         check_seconds(context_seconds, "context-seconds")
     probe(clip)  # a bad clip is refused before the model is loaded
     path = choose_output(output, request, overwrite=options.overwrite)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mocgen.cli.options import Debug, Format
-from mocgen.cli.wording import number, plural
+from mocgen.cli.wording import number, plural, shots_and_cuts
 
 if TYPE_CHECKING:
     from mocgen.video import VideoInfo
@@ -88,13 +88,24 @@ def _made_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         seconds = f" ({number(shot['seconds'])} s)" if shot.get("seconds") else ""
         rows.append((f"shot {n}", f"{shot.get('caption', '')}{seconds}"))
     if record.get("clip"):
-        rows.append(("extends", str(record["clip"])))
+        rows += _clip_rows(record)
     rows.append(("model", " ".join(str(record[key]) for key in ("model", "revision") if record.get(key))))
     settings: dict[str, Any] = record.get("settings") or {}
     shown = {
         name: value for name, value in settings.items() if value not in (None, "", []) and name != "model"
     }
     return rows + [(name.replace("_", "-"), _setting(value)) for name, value in shown.items()]
+
+
+def _clip_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """The clip that was extended, how it was cut, and what its shots were said to show."""
+    shots: list[dict[str, Any]] = record.get("clip_shots") or []
+    cut = f": {shots_and_cuts([shot.get('begin', 0) for shot in shots])} remembered" if shots else ""
+    rows = [("extends", f"{record['clip']}{cut}")]
+    for n, shot in enumerate(shots, start=1):
+        if shot.get("caption"):
+            rows.append((f"clip shot {n}", str(shot["caption"])))
+    return rows
 
 
 def _setting(value: object) -> str:

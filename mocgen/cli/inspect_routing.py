@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mocgen.cli.options import Prompts, Repeat, RunOptions, takes_run_options
+from mocgen.cli.options import ClipPrompts, Prompts, Repeat, RunOptions, takes_run_options
 
 EXAMPLES = """
 Examples:
@@ -30,6 +30,7 @@ def inspect_routing(
     *,
     out: Out,
     clip: Clip = None,
+    clip_prompt: ClipPrompts = None,
     repeat: Repeat = None,
     options: RunOptions,
 ) -> None:
@@ -42,7 +43,9 @@ def inspect_routing(
 
     if clip is not None and repeat is not None:
         raise UsageError("--clip and --repeat were both given; use one of them")
-    request = read_request(prompts, options, repeat=repeat)
+    if clip is None and clip_prompt:
+        raise UsageError("--clip-prompt says what a --clip shows; name one")
+    request = read_request(prompts, options, clip_prompts=clip_prompt, repeat=repeat)
     if clip is not None:
         probe(clip)  # a bad clip is refused before the model is loaded
     with show_progress(quiet=options.quiet) as on_event:

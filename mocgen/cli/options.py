@@ -33,6 +33,14 @@ Output = Annotated[
         help="Name of the video: .mp4, .webm or .gif, or a folder of PNGs. Default: made of prompt and seed.",
     ),
 ]
+ClipPrompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--clip-prompt",
+        metavar="TEXT",
+        help="What the clip shows: one text for all of it, or one for each of its shots, in order.",
+    ),
+]
 Repeat = Annotated[
     Path | None,
     typer.Option(

@@ -18,29 +18,41 @@ class Recorded:
 
     scene: Scene
     settings: Settings
+    context_seconds: float | None = None  # of the clip, if it extends one
 
 
-def read_recorded(path: Path) -> Recorded:
-    """
+def read_recorded(path: Path, *, extends: bool = False) -> Recorded:
+    """The request for a video that was generated or, with `extends`, made by extending a clip.
+
     Raises:
         ClipError: the file cannot be read, or holds nothing that mocgen wrote.
-        UsageError: the video was made by extending a clip, or by a mocgen whose settings are not known here.
+        UsageError: the video was made the other way, or by a mocgen whose settings are not known here.
     """
     record = read_record(path)
     if record is None:
         raise ClipError(f"{path} does not say how it was made: not by mocgen, or another program rewrote it")
-    if record.get("command") != "generate":
+    if (record.get("command") == "extend") != extends:
         raise UsageError(
-            f"{path} extends another clip; extend that clip again (mocgen info {path} has the settings)"
+            f"{path} does not extend a clip; mocgen generate --repeat makes it again"
+            if extends
+            else f"{path} extends another clip; mocgen extend CLIP --repeat {path} makes it again"
         )
     try:
-        scene = Scene(prompt=record["prompt"], shots=tuple(_shot(shot) for shot in record["shots"]))
+        scene = Scene(
+            prompt=record["prompt"],
+            shots=tuple(_shot(shot) for shot in record["shots"]),
+            clip_prompts=tuple(record.get("clip_prompts", ())),
+        )
         settings = _settings(record["settings"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path} was made by mocgen {record.get('version', '?')}, which recorded other settings ({error})"
         ) from error
-    return Recorded(scene=scene, settings=_pin(settings, record.get("revision")))
+    return Recorded(
+        scene=scene,
+        settings=_pin(settings, record.get("revision")),
+        context_seconds=record.get("context_seconds"),
+    )
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from mocgen.cli.options import RunOptions
 from mocgen.cli.recorded import read_recorded
 from mocgen.errors import UsageError
 from mocgen.settings import Settings
-from mocgen.storyboard import Scene, load_storyboard, scene_from_prompts
+from mocgen.storyboard import Scene, load_storyboard, scene_from_prompts, with_clip_prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +21,24 @@ class Request:
 
     scene: Scene
     settings: Settings
+    context_seconds: float | None = None  # of the clip, where one is extended
 
 
-def read_request(prompts: list[str] | None, options: RunOptions, *, repeat: Path | None = None) -> Request:
+def read_request(
+    prompts: list[str] | None,
+    options: RunOptions,
+    *,
+    clip_prompts: list[str] | None = None,
+    repeat: Path | None = None,
+    extends: bool = False,
+) -> Request:
     """The scene and the settings; what was typed wins over what the video `repeat` was made with.
+
+    extends: whether a clip is to be extended, as it was for `repeat`.
 
     Raises:
         UsageError: the prompts, the storyboard or a value are bad, or contradict each other.
-        ClipError: `repeat` cannot be read, or mocgen did not generate it.
+        ClipError: `repeat` cannot be read, or mocgen did not make it.
     """
     if prompts and options.storyboard:
         raise UsageError("prompts and --storyboard were both given; use one of them")
@@ -36,10 +46,14 @@ def read_request(prompts: list[str] | None, options: RunOptions, *, repeat: Path
     if options.storyboard:
         typed = load_storyboard(options.storyboard)
     if repeat is None:
-        scene = typed or scene_from_prompts([])
+        scene = with_clip_prompts(typed or scene_from_prompts([]), clip_prompts or [])
         return Request(scene=scene, settings=_settings(options, Settings(seed=secrets.randbelow(2**31))))
-    recorded = read_recorded(repeat)
-    return Request(scene=typed or recorded.scene, settings=_settings(options, recorded.settings))
+    recorded = read_recorded(repeat, extends=extends)
+    return Request(
+        scene=with_clip_prompts(typed or recorded.scene, clip_prompts or recorded.scene.clip_prompts),
+        settings=_settings(options, recorded.settings),
+        context_seconds=recorded.context_seconds,
+    )
 
 
 def choose_output(output: Path | None, request: Request, *, overwrite: bool) -> Path:

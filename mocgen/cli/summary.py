@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from mocgen.cli.options import FormatName
-from mocgen.cli.wording import duration, number, plural
+from mocgen.cli.wording import duration, number, plural, shots_and_cuts
 from mocgen.settings import Result
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def _print_video(result: Result) -> None:
     length = f"{plural(result.shots, 'shot')}, {number(result.seconds)} s"
     typer.secho(str(result.output), bold=True)
     _print_row("video", f"{size}, {number(result.fps)} fps, {length} ({plural(result.frames, 'frame')})")
+    if result.clip_shots:
+        _print_row("clip", shots_and_cuts([shot.begin for shot in result.clip_shots]) + " remembered")
     _print_row("seed", str(result.seed))
     _print_row("model", " ".join(part for part in (result.model, result.revision) if part))
     attention = (
@@ -62,6 +65,7 @@ def _print_row(name: str, value: str) -> None:
 
 
 def _fields(result: Result) -> dict[str, object]:
+    clip = {"clip_shots": [asdict(shot) for shot in result.clip_shots]} if result.clip_shots else {}
     return {
         "output": str(result.output),
         "frames": result.frames,
@@ -79,4 +83,5 @@ def _fields(result: Result) -> dict[str, object]:
         "unknown_words": list(result.unknown_words),
         "read_words": result.read_words,
         "elapsed_seconds": result.elapsed_seconds,
+        **clip,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def duration(seconds: float) -> str:
     """A time span: 0.8 s, 42 s, 3 min 05 s, 2 h 10 min."""
@@ -23,6 +25,14 @@ def number(value: float, digits: int = 2) -> str:
 def plural(count: int, noun: str) -> str:
     """1 shot, 2 shots."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def shots_and_cuts(begins: Sequence[float]) -> str:
+    """1 shot; 3 shots (cuts at 1.25, 4 s): from the seconds at which shots begin."""
+    cuts = ", ".join(number(begin) for begin in begins[1:])
+    return plural(len(begins), "shot") + (
+        f" ({'cuts' if len(begins) > 2 else 'cut'} at {cuts} s)" if cuts else ""
+    )
 
 
 def size_in_bytes(count: int) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,9 +22,12 @@ from .scenes import ReturnScene
 
 def rendered_history(shots: Sequence[ShotSpec], model: NativeModel) -> History:
     """Rendered frames through the codec, with the captions of the scene."""
+    length = model.defaults.frames / model.defaults.fps
     return History(
         shots=tuple(
-            PastShot(index=index, caption=shot.caption, latents=encode_true(shot, model))
+            PastShot(
+                index=index, caption=shot.caption, latents=encode_true(shot, model), begin=index * length
+            )
             for index, shot in enumerate(shots)
         )
     )
@@ -33,16 +38,20 @@ def generated_history(scene: ReturnScene, model: NativeModel, settings: Settings
 
     Returns them, and the look that the character was given.
     """
-    past = []
+    past: list[PastShot] = []
+    length = model.defaults.frames / model.defaults.fps
     for index, shot in enumerate((scene.seen, *scene.others)):
         (drawn,) = film(model, [shot.full_caption], settings, first=index).shots()
-        past.append(PastShot(index=index, caption=shot.caption, latents=drawn.past.latents))
+        past.append(replace(drawn.past, index=index, caption=shot.caption, begin=index * length))
     look = read_shot(decode(past[0].latents, model), place=scene.seen.place).match.look
     return History(shots=tuple(past)), look
 
 
-def clip_history(shots: Sequence[ShotSpec], model: NativeModel) -> History:
-    """Rendered frames in a video file, read back as `mocgen extend` does: without any caption."""
+def clip_history(shots: Sequence[ShotSpec], model: NativeModel, *, captions: bool = False) -> History:
+    """Rendered frames in a video file, read back as `mocgen extend` does.
+
+    captions: the shots that are found get those of the scene, as --clip-prompt would give them.
+    """
     size, defaults = model.codec.config.size, model.defaults
     with TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
@@ -51,4 +60,13 @@ def clip_history(shots: Sequence[ShotSpec], model: NativeModel) -> History:
         ) as writer:
             for shot in shots:
                 writer.write(render_shot(shot, frames=defaults.frames, size=size))
-        return read_history(probe(path), model, seconds=None)
+        history = read_history(probe(path), model, seconds=None)
+    return history.captioned(_found_captions(shots, history, model)) if captions else history
+
+
+def _found_captions(shots: Sequence[ShotSpec], history: History, model: NativeModel) -> list[str]:
+    """A caption for each shot that was found: those of all shots that it shows, if a cut was missed."""
+    rate = model.defaults.fps / model.defaults.frames
+    begins = [int(shot.begin * rate + 0.01) for shot in history.remembered]
+    spans = pairwise([*begins, len(shots)])
+    return ["; ".join(shot.caption for shot in shots[begin : max(end, begin + 1)]) for begin, end in spans]

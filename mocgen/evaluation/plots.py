@@ -24,8 +24,9 @@ COLORS = {
     "none": "#a0a0a8",
     "named": "#2a9d4a",
     "clip": "#c51b7d",
+    "clip-captions": "#17a2a8",
 }  # of ways, budgets apart; these have markers of their own
-MARKERS = "osD^vP*Xhdp"
+MARKERS = "osD^vP*Xhdp<"
 
 
 def draw_recall(report: RecallReport, path: Path) -> None:

@@ -76,7 +76,8 @@ class Returns:
         if way.past == "none":
             return History(), scene.seen.look
         if way.past == "clip":
-            return clip_history((scene.seen, *scene.others), self.model), scene.seen.look
+            shots = (scene.seen, *scene.others)
+            return clip_history(shots, self.model, captions=way.captions), scene.seen.look
         if self._shots is None:
             if self._kind == "generated":
                 self._shots = generated_history(scene, self.model, self.settings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,10 +13,11 @@ from torch import Tensor
 from mocgen.bundle import NativeModel
 from mocgen.settings import Settings
 from mocgen.training.world import ShotSpec, render_shot
+from mocgen.video import find_cuts
 
 from .filming import film
 from .histories import rendered_history
-from .rates import Rate, mean
+from .rates import Rate
 from .reading import look_agreement, read_shot
 from .requests import RolloutRequest
 from .scenes import rollout_shots
@@ -79,7 +79,7 @@ def measure_rollout(
         truth = [_true_frames(spec, model) for spec in specs[1:]]
         rolled.append(_judge(specs, frames, truth))
         heroes.append(_true_frames(specs[0], model)[model.defaults.frames // 2])
-        found, quiet = _transitions(frames, threshold=_threshold(truth))
+        found, quiet = _transitions(frames)
         cuts += found
         steady += quiet
     drift, reach = _drift(rolled)
@@ -160,24 +160,12 @@ def _along(
     return tuple(found)
 
 
-def _threshold(truth: Sequence[Tensor]) -> float:
-    """The change between frames that tells cuts from motion best in the true shots."""
-    within, across = _changes(truth)
-    tried = sorted((*within, *across))
-    middles = [(a + b) / 2 for a, b in pairwise(tried)]
-    return max(middles, key=lambda m: mean(c > m for c in across) + mean(c <= m for c in within))
-
-
-def _changes(shots: Sequence[Tensor]) -> tuple[list[float], list[float]]:
-    """Mean absolute change between neighbouring frames: inside shots, and from shot to shot."""
-    within = [float(change) for shot in shots for change in shot.float().diff(dim=0).abs().mean((1, 2, 3))]
-    across = [
-        float((after[0].float() - before[-1].float()).abs().mean()) for before, after in pairwise(shots)
-    ]
-    return within, across
-
-
-def _transitions(shots: Sequence[Tensor], *, threshold: float) -> tuple[list[bool], list[bool]]:
+def _transitions(shots: Sequence[Tensor]) -> tuple[list[bool], list[bool]]:
     """For every border of shots, whether a cut is seen; for every other transition, whether none is."""
-    within, across = _changes(shots)
-    return [change > threshold for change in across], [change <= threshold for change in within]
+    seen = find_cuts(frame for shot in shots for frame in shot.numpy())
+    cuts, steady, first = [], [], 0
+    for shot in shots:
+        cuts.append(seen[first])
+        steady += [not cut for cut in seen[first + 1 : first + len(shot)]]
+        first += len(shot)
+    return cuts[1:], steady

@@ -12,7 +12,7 @@ from mocgen.settings import ATTENTION_NAMES, AttentionName
 Past = Literal["shots", "clip", "none"]
 WAYS = (
     "dense", "moc-1", "moc-2", "moc-4", "moc-8", "first-frame", "window-4", "random-4",
-    "none", "named", "clip",
+    "none", "named", "clip", "clip-captions",
 )  # fmt: skip
 QUICK_WAYS = ("dense", "moc-2", "window-2", "random-2", "none")
 WITH_BUDGET = ("moc", "window", "random")
@@ -20,17 +20,22 @@ WITH_BUDGET = ("moc", "window", "random")
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One row of the table. `named`: the caption of the return names the look, an upper bound for drawing."""
+    """One row of the table.
+
+    named: the caption of the return names the look, an upper bound for drawing. captions: those of the
+    scene say what a clip shows.
+    """
 
     name: str
     attention: AttentionName = "moc"
     top_k: int | None = None  # None: the model's own
     past: Past = "shots"
     named: bool = False
+    captions: bool = False
 
 
 def read_way(name: str) -> Way:
-    """ "moc-4" → attention moc with top-k 4; "none", "named" and "clip" stand for what they say.
+    """ "moc-4" → attention moc with top-k 4; "none", "named", "clip" … stand for what they say.
 
     Raises UsageError for other names.
     """
@@ -38,6 +43,7 @@ def read_way(name: str) -> Way:
         "none": Way(name=name, past="none"),
         "named": Way(name=name, past="none", named=True),
         "clip": Way(name=name, past="clip"),
+        "clip-captions": Way(name=name, past="clip", captions=True),
     }
     if name in special:
         return special[name]

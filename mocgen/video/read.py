@@ -8,16 +8,15 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
 
 from mocgen.errors import ClipError
 from mocgen.video.clip import Clip, open_clip, truncated
 from mocgen.video.colour import ColourConverter
+from mocgen.video.cuts import CutFinder, TimedFrame
 from mocgen.video.probe import measure
 from mocgen.video.upright import upright_rgb
 
 _ROUNDING = Fraction(1, 1000)  # of a frame's length: below it two times are the same
-TimedFrame = tuple[Fraction, VideoFrame]  # seconds on the stream's clock, frame
 
 
 def read_frames(
@@ -26,12 +25,14 @@ def read_frames(
     fps: float | None = None,
     size: tuple[int, int] | None = None,
     last_seconds: float | None = None,
+    cuts: CutFinder | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the frames of a clip as uint8 RGB (H, W, 3), upright, one at a time.
 
     fps: take the frames nearest to a regular clock of that rate; None keeps every frame.
     size: (width, height) to scale to, whatever the aspect; None keeps the displayed size.
     last_seconds: only the tail of the clip; decoding starts at the last key frame before it.
+    cuts: watches the frames from there on, those that the clock leaves out too.
     Matrix and range of the source are respected; untagged video is BT.601 up to 576 lines, else BT.709.
     Raises ClipError if the clip cannot be read or decoded, at the first `next`.
     """
@@ -44,11 +45,15 @@ def read_frames(
             if _can_seek(path, start):
                 _seek(clip, start)
         frames = _from(frame_times(clip, timing.fps), start - _ROUNDING / timing.fps)
+        if cuts is not None:
+            frames = cuts.watch(frames, origin=timing.start)
         if fps is not None:
             frames = _on_clock(frames, start=start, end=timing.end, fps=Fraction(fps))
         empty = True
-        for _, frame in frames:
+        for time, frame in frames:
             empty = False
+            if cuts is not None:
+                cuts.show(time)
             yield upright_rgb(frame, converter, size)
         if empty:
             raise truncated(clip.path, "not one frame can be decoded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from math import ceil
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ from mocgen.model.cut import ONE_FRAME, ContextCut
 from mocgen.model.storage import Storage
 from mocgen.model.wan_contexts import make_grid
 from mocgen.settings import Settings
-from mocgen.video import VideoInfo, read_frames
-from mocgen.video_model import Decoder, Defaults, Picture, ShotLength, Size, Words
+from mocgen.video import CutFinder, VideoInfo, read_frames
+from mocgen.video_model import ClipShot, Decoder, Defaults, Picture, ShotLength, Size, Words
 from mocgen.wan.denoiser import WanDenoiser
 from mocgen.wan.family import PipelineFolder, read_pipeline
 from mocgen.wan.lengths import check_size, fit_size, shot_lengths
@@ -194,13 +195,27 @@ class WanModel:
 
         return decode
 
-    def encode_clip(self, clip: VideoInfo, *, seconds: float, size: Size) -> list[Tensor]:
-        """In pieces of the model's own length; the last frame of the clip is the last that is seen."""
-        frames = list(read_frames(clip.path, fps=self.defaults.fps, size=size, last_seconds=seconds))
-        frames = frames[(len(frames) - 1) % self.pipeline.temporal :]
+    def encode_clip(self, clip: VideoInfo, *, seconds: float, size: Size) -> list[ClipShot]:
+        """In pieces of the model's own length; the last frame of the clip is the last that is seen.
+
+        A latent frame belongs to the shot of the last of its frames.
+        """
+        cuts, temporal = CutFinder(), self.pipeline.temporal
+        fps = self.defaults.fps
+        frames = list(read_frames(clip.path, fps=fps, size=size, last_seconds=seconds, cuts=cuts))
+        skipped = (len(frames) - 1) % temporal
         encoding = self._parts.vae.encoding()
-        latents = [x for frame in frames for x in encoding.push(torch.from_numpy(frame[None]))]
-        return list(torch.cat(latents, dim=1).transpose(0, 1)[None].cpu().split(self._longest, dim=1))
+        parts = [x for frame in frames[skipped:] for x in encoding.push(torch.from_numpy(frame[None]))]
+        latents = torch.cat(parts, dim=1).transpose(0, 1)[None].cpu()
+        shots = []
+        for shot in cuts.shots():
+            begin, end = (
+                max(0, ceil((frame - skipped) / temporal)) for frame in (shot.frames.start, shot.frames.stop)
+            )
+            if begin < end:
+                pieces = latents[:, begin:end].split(self._longest, dim=1)
+                shots.append(ClipShot(begin=shot.begin, pieces=pieces))
+        return shots
 
     def check_latents(self, latents: Tensor) -> None:
         """Raises ValueError for another number of channels."""

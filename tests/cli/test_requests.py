@@ -93,6 +93,19 @@ def test_what_is_typed_wins_over_what_is_repeated(make_video) -> None:
     assert request.scene == Scene(shots=(Shot(caption="a ring"),))
 
 
+def test_an_extension_is_repeated_with_what_its_clip_shows(make_video) -> None:
+    clip = {"command": "extend", "clip": "a.mov", "clip_prompts": ["a star", "a disc"], "context_seconds": 3}
+    video = make_video("longer.mp4", RECORD | clip)
+    request = read_request(None, RunOptions(), repeat=video, extends=True)
+    assert request.scene.clip_prompts == ("a star", "a disc")
+    assert [shot.caption for shot in request.scene.shots] == ["a red star", "a blue disc"]
+    assert (request.context_seconds, request.settings.seed) == (3, 11)
+    typed = read_request(["a ring"], RunOptions(), clip_prompts=["a sea"], repeat=video, extends=True)
+    assert typed.scene == Scene(shots=(Shot(caption="a ring"),), clip_prompts=("a sea",))
+    with pytest.raises(UsageError, match="does not extend a clip"):
+        read_request(None, RunOptions(), repeat=make_video("star.mp4", RECORD), extends=True)
+
+
 @pytest.mark.parametrize(
     ("model", "again"),
     [

@@ -14,7 +14,16 @@ from mocgen.cli.bars import RunBars
 from mocgen.cli.progress import show_progress
 from mocgen.cli.summary import print_result
 from mocgen.cli.wording import duration, number
-from mocgen.settings import ContextEncoding, ModelFetching, ModelLoading, Notice, Result, Step, Writing
+from mocgen.settings import (
+    ContextEncoding,
+    ModelFetching,
+    ModelLoading,
+    Notice,
+    RememberedShot,
+    Result,
+    Step,
+    Writing,
+)
 
 RESULT = Result(
     output=Path("two films.mp4"),
@@ -48,6 +57,17 @@ def test_json_is_one_object_with_the_promised_keys(capsys: pytest.CaptureFixture
     assert result["unknown_words"] == ["zeppelin"]
     assert result["read_words"] == {"crimson": "red"}
     assert printed.out.count("\n") == 1
+
+
+def test_how_a_clip_was_cut_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    shots = tuple(RememberedShot(begin=begin, caption="a star") for begin in (0.0, 1.25, 3.0))
+    for count, line in ((3, "3 shots (cuts at 1.25, 3 s) remembered"), (1, "1 shot remembered")):
+        print_result(replace(RESULT, clip_shots=shots[:count]), "human", repeatable=False)
+        assert line in capsys.readouterr().out
+    print_result(replace(RESULT, clip_shots=shots[:1]), "json", repeatable=False)
+    assert json.loads(capsys.readouterr().out)["clip_shots"] == [{"begin": 0.0, "caption": "a star"}]
+    print_result(RESULT, "human", repeatable=True)
+    assert "remembered" not in capsys.readouterr().out
 
 
 def test_the_summary_has_commands_that_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:

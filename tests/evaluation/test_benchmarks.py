@@ -20,7 +20,7 @@ def without_times(value: Any) -> Any:
 
 
 def test_recall_gives_figures_for_every_way_and_gap(run_mocgen, tiny_model: str, tmp_path: Path) -> None:
-    names = ("dense", "moc-1", "window-1", "none", "clip")
+    names = ("dense", "moc-1", "window-1", "none", "clip", "clip-captions")
     ways = [part for name in names for part in ("--attention", name)]
     outcome = run_mocgen(*RECALL, *ways, "--gaps", "1,3", "--model", tiny_model, "--out", "report")
     assert outcome.code == 0, outcome.err
@@ -36,6 +36,8 @@ def test_recall_gives_figures_for_every_way_and_gap(run_mocgen, tiny_model: str,
     assert (far["dense"]["found"], far["window-1"]["found"], far["none"]["found"]) == (1, 0, 0)
     assert far["dense"]["gflops"] > far["moc-1"]["gflops"] > far["none"]["gflops"]
     assert 0 < far["clip"]["density"] <= 1
+    assert 0 < far["clip-captions"]["density"] <= 1
+    assert far["clip-captions"]["found"] != far["clip"]["found"]
     for picture in ("recall.png", "recall-returns.png"):
         assert imread(tmp_path / "report" / picture).std() > 0.05
 

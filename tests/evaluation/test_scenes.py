@@ -57,7 +57,8 @@ def test_ways_are_read_from_their_names() -> None:
     assert (read_way("moc-4").attention, read_way("moc-4").top_k) == ("moc", 4)
     assert (read_way("first-frame").attention, read_way("first-frame").top_k) == ("first-frame", None)
     assert read_way("none").past == "none"
-    assert read_way("clip").past == "clip"
+    assert (read_way("clip").past, read_way("clip").captions) == ("clip", False)
+    assert (read_way("clip-captions").past, read_way("clip-captions").captions) == ("clip", True)
     assert read_way("named").named
 
 

@@ -140,6 +140,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "captions of another kind": lambda payload: save(load(payload), header(payload, captions=[1])),
     "indices of another kind": lambda payload: save(load(payload), header(payload, indices=7)),
     "indices as words": lambda payload: save(load(payload), header(payload, indices=["a"])),
+    "times of another kind": lambda payload: save(load(payload), header(payload, begins=["a"])),
     "missing latents": lambda payload: save({"other": torch.zeros(1)}, header(payload)),
     "latents of another shape": lambda payload: save({"latents.0": torch.zeros(1, 8, 3)}, header(payload)),
     "latents of another size": lambda payload: save(

@@ -83,6 +83,38 @@ def test_a_still_picture_goes_on(run) -> None:
     assert (made["fps"], made["frames"], made["width"], made["height"]) == (25, 1 + 8, 80, 48)
 
 
+def test_the_shots_of_a_clip_have_captions(run, run_mocgen, make_film, wan_folders: dict[str, Path]) -> None:
+    make_film("film.mp4", (8, 17), held=3)
+    line = ("film.mp4", "a blue star", "--seconds", "0.34", "--context-seconds", "3", "-o", "long.mp4")
+
+    def continuation(*texts: str) -> np.ndarray:
+        typed = [part for text in texts for part in ("--clip-prompt", text)]
+        made, _ = run("extend", "ti2v", *line, "--overwrite", *typed)
+        assert [shot["begin"] for shot in made["clip_shots"]] == [0.125, 1]
+        assert [shot["caption"] for shot in made["clip_shots"]] == [texts[0], texts[-1]]
+        return frames_of("long.mp4")[75:].astype(int)
+
+    usual, other = continuation("a red star", "a boat"), continuation("a dark night", "a boat")
+    assert np.abs(usual - other).max() > 2
+    assert np.array_equal(continuation("a boat"), continuation("a boat", "a boat"))
+    outcome = run_mocgen(
+        "extend", *line, "--overwrite", *SMALL[:2], "--model", str(wan_folders["ti2v"]),
+        *("--clip-prompt", "a boat") * 3,
+    )  # fmt: skip
+    assert outcome.code == 2
+    assert "the clip shows 2 shots from 0.125 s on, with a cut at 1 s" in outcome.err
+
+
+def test_no_context_of_a_clip_straddles_a_cut(run, make_film) -> None:
+    """Of 6 and 27 frames: 2 and 7 latent frames, in contexts of two."""
+    make_film("film.mp4", (2, 9), held=3)
+    typed = ("--clip-prompt", "a red star", "--clip-prompt", "a boat", "--contexts", "2", "--out", "report")
+    run("inspect-routing", "ti2v", "--clip", "film.mp4", "a blue star", "--seconds", "0.34", *typed)
+    report = json.loads(Path("report/routing.json").read_text())
+    assert [context["shot"] for context in report["contexts"]] == [0, 1, 1, 1, 1, 2]
+    assert report["captions"] == ["a red star", "a boat", "a blue star"]
+
+
 def test_what_is_remembered_matters(run, clip: Path) -> None:
     """Other clips, other continuations; a little noise in the memory, a slightly other one."""
 

@@ -43,7 +43,7 @@ def film(
     model = load_bundle(str(folder), device=CPU, dtype=torch.float32)
     clip = {} if past is None else {"clip_size": asked.size, "clip_fps": Fraction(24)}
     plan = make_plan(model, scene.shots, asked, **clip)
-    shots = (PastShot(index=0, caption="", latents=past),) if past is not None else ()
+    shots = (PastShot(index=0, caption="", latents=past, begin=0.0),) if past is not None else ()
     run = Film(
         model, plan, scene, seed=asked.seed, negative=asked.negative, history=History(shots=shots),
         on_event=lambda event: None,

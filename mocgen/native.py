@@ -88,7 +88,7 @@ class NativeModel:
         ]
 
     def noise_seed(self, seed: int, index: int) -> int:
-        """Mixes the seed and the place in the scene."""
+        """Mixes the seed and the place in the scene; less the place it is the same for all of a scene."""
         return (seed * 1_000_003 + index) % 2**63
 
     def read(self, captions: Sequence[str], *, prompt: str, negative: str) -> Words:

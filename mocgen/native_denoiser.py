@@ -13,7 +13,7 @@ from mocgen.model.attention import Recorder, Routing
 from mocgen.model.contexts import PackedScene
 from mocgen.model.dit import MoCDiT, NoisyShot
 from mocgen.model.memory import ContextMemory
-from mocgen.model.sketch import VALUES, SketchModel, denormalised
+from mocgen.model.sketch import RADIUS, VALUES, SketchModel, denormalised
 
 SKETCH_STEPS = 24
 OWN_NOISE = 7_919  # added to the seed of a shot: its sketch begins with other noise than its picture
@@ -96,15 +96,23 @@ class NativeDenoiser:
             return None
         key = (plan.index, plan.seed)
         if key not in self._sketches:
-            self._sketches[key] = draw_sketch(self._dit.sketcher, plan.caption, seed=plan.seed)
+            scene = plan.seed - plan.index  # the same for all shots of a scene, see `NativeModel.noise_seed`
+            self._sketches[key] = draw_sketch(
+                self._dit.sketcher, plan.caption, seed=plan.seed, size_seed=scene
+            )
         return self._sketches[key]
 
 
-def draw_sketch(model: SketchModel, caption: Tensor, *, seed: int) -> Tensor:
-    """A sketch for a caption (1, N) of word ids: (1, T, 6)."""
+def draw_sketch(model: SketchModel, caption: Tensor, *, seed: int, size_seed: int) -> Tensor:
+    """A sketch for a caption (1, N) of word ids: (1, T, 6).
+
+    Shots that share `size_seed` show objects of nearly the same size, whatever else differs.
+    """
     device = caption.device
-    generator = torch.Generator().manual_seed((seed + OWN_NOISE) % 2**63)
-    x = torch.randn((1, model.frames, VALUES), generator=generator).to(device)
+    own, size = (torch.Generator().manual_seed((s + OWN_NOISE) % 2**63) for s in (seed, size_seed))
+    x = torch.randn((1, model.frames, VALUES), generator=own)
+    x[..., RADIUS] = torch.randn((1, model.frames), generator=size)
+    x = x.to(device)
     solver = SecondOrderSolver(SKETCH_STEPS, shift=1.0)
     for step, level in enumerate(solver.levels):
         (x,) = solver.step(step, [x], [model(x, torch.full((1,), level, device=device), caption)])

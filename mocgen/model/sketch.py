@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .layers import CaptionEmbedding, NoiseLevelEmbedding
 
 VALUES = 6  # of a frame: centre x and y and radius in frame widths, cosine and sine of the turn, stretch
+RADIUS = 2  # which of them is the radius
 MAPS = 9  # channels of what `sketch_maps` draws
 MEANS = (0.5, 0.55, 0.2, 0.5, 0.0, 1.0)  # about which the values of sketches vary,
 SPREADS = (0.15, 0.15, 0.05, 0.7, 0.7, 0.1)  # and how much

@@ -13,7 +13,7 @@ from mocgen.model.config import DiTConfig
 from mocgen.model.contexts import PackedScene
 from mocgen.model.dit import MoCDiT, NoisyShot
 from mocgen.model.layers import Stem
-from mocgen.model.sketch import SketchModel
+from mocgen.model.sketch import RADIUS, SketchModel
 from mocgen.sampling import add_noise
 
 from .batches import Batch, Batches
@@ -171,7 +171,7 @@ def flow_loss(
 
 def _told(sketches: Tensor) -> Tensor:
     """1 for sketches (B, S, T, 6) that say something, else 0: (B, S)."""
-    return (sketches[:, :, 0, 2] > 0).float()
+    return (sketches[:, :, 0, RADIUS] > 0).float()
 
 
 def backward(

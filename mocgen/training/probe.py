@@ -16,6 +16,7 @@ from mocgen.text.vocabulary import Vocabulary
 from .batches import CLEAN
 from .compose import Composed, latents_of, word_ids
 from .data import ClipPool
+from .sketch import sketches_of
 from .world import ShotSpec, full_caption, scene_captions
 
 SCENES = 32
@@ -30,6 +31,7 @@ class MemoryProbe:
         """pool: shots that are not trained on, two looks at least with two shots each."""
         rng = np.random.default_rng(seed)
         self.pool, self.vocabulary = pool, vocabulary
+        self._sketches = sketches_of(pool)
         looks = len(pool.shots)
         heroes = rng.permutation(looks)[:SCENES]
         self._scenes = [self._scene(int(hero), rng) for hero in heroes]
@@ -80,9 +82,16 @@ class MemoryProbe:
             NoisyShot(index=s, caption=captions[:, s], latents=latents[:, s], t=clean, wanted=())
             for s in range(latents.shape[1] - 1)
         ]
-        noisy = add_noise(latents[:, -1], noise, level)
+        casts, clips = torch.tensor([scene.clips[-1] for scene in scenes]).unbind(-1)
         shots.append(
-            NoisyShot(index=len(shots), caption=captions[:, -1], latents=noisy, t=level, wanted=FRAMES)
+            NoisyShot(
+                index=len(shots),
+                caption=captions[:, -1],
+                latents=add_noise(latents[:, -1], noise, level),
+                t=level,
+                wanted=FRAMES,
+                sketch=self._sketches[casts, clips],
+            )
         )
         device = next(model.parameters()).device
         with torch.autocast(device.type, torch.bfloat16):

@@ -33,6 +33,8 @@ def differentiable(
     gradients: (grad, q, k, v, k_means, v_means, output, log-sum-exps, selection) → those of q to v_means.
     """
     k_means, v_means = (context_means(x, selection.layout) if compensate else None for x in (k, v))
+    if not (torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)):
+        return attend(q, k, v, k_means, v_means, selection)[0]
     return _RoutedAttention.apply(q, k, v, k_means, v_means, selection, attend, gradients)
 
 

@@ -39,14 +39,14 @@ def attend(
     lists, layout, rows = selection.lists, selection.layout, q.reshape(-1, dim)
     parts, lses = [], []
     for batch in lists.batches:
-        query = rows.index_select(0, batch.rows).view(-1, batch.longest, heads, dim)
-        key, value = (_tokens(x, layout, batch) for x in (k, v))
-        out, lse = _forward(*(x.transpose(1, 2) for x in (query, key, value)))[:2]
-        parts.append(out.transpose(1, 2).reshape(-1, dim))
-        lses.append(lse.transpose(1, 2).reshape(-1))
+        query = rows.index_select(0, batch.rows).view(-1, heads, batch.room, dim)
+        key, value = (_tokens(x, layout, batch).transpose(1, 2) for x in (k, v))
+        out, lse = _forward(query, key, value)[:2]
+        parts.append(out.reshape(-1, dim))
+        lses.append(lse.reshape(-1))
     table, lse = (x[0] if len(x) == 1 else torch.cat(x) for x in (parts, lses))
+    lse[0] = -torch.inf  # where there is no part
     logs = lse.index_select(0, lists.slots.view(-1)).view(lists.slots.shape)
-    logs.add_(lists.attended.to(lse.dtype).log_())  # −inf where there is no part
     return _sums(table.to(lse.dtype), lists, logs.softmax(0)).view(q.shape).to(q.dtype), logs
 
 
@@ -66,22 +66,21 @@ def gradients(
     lists, layout = selection.lists, selection.layout
     rows, lse = [x.reshape(-1, dim) for x in (grad, q, out)], logs.logsumexp(0)
     dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
-    empty = torch.ones(lists.count, dtype=torch.bool).index_fill_(0, lists.slots[lists.attended], False)
+    empty = torch.ones(lists.count, dtype=torch.bool).index_fill_(0, lists.slots.view(-1), False)
+    empty[0] = True
     parts = []
     for batch, padding in zip(lists.batches, empty.split([len(x.rows) for x in lists.batches]), strict=True):
-        slope, query, result = (
-            x.index_select(0, batch.rows).view(-1, batch.longest, heads, dim) for x in rows
-        )
-        peak = lse.index_select(0, batch.rows).masked_fill_(padding, torch.inf)  # exp(s − peak) = 0
-        key, value = (_tokens(x, layout, batch) for x in (k, v))
-        given = (slope, query, key, value, result, peak.view(-1, batch.longest, heads))
-        found = _backward(*(x.transpose(1, 2) for x in given), 0.0, False)
-        dq, *slopes = (x.transpose(1, 2) for x in found)
-        parts.append(dq.reshape(-1, dim))
-        for x, part in zip((dk, dv), slopes, strict=True):
-            _write(x, part, layout, batch)
+        places = (-1, heads, batch.room)
+        slope, query, result = (x.index_select(0, batch.rows).view(*places, dim) for x in rows)
+        peak = lse.index_select(0, batch.rows).view(places)
+        peak.masked_fill_(padding.view(places), torch.inf)  # exp(s − peak) = 0
+        key, value = (_tokens(x, layout, batch).transpose(1, 2) for x in (k, v))
+        found = _backward(slope, query, key, value, result, peak, 0.0, False)
+        parts.append(found[0].reshape(-1, dim))
+        for x, part in zip((dk, dv), found[1:], strict=True):
+            _write(x, part.transpose(1, 2), layout, batch)
     table = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(lse.dtype)
-    dq = _sums(table, lists, lists.attended.to(lse.dtype))
+    dq = _sums(table, lists, lists.slots.ne(0).to(lse.dtype))
     return dq.view(q.shape).to(q.dtype), dk, dv, None, None
 
 
@@ -101,5 +100,5 @@ def _write(x: Tensor, part: Tensor, layout: ContextLayout, batch: Batch) -> None
 
 def _sums(table: Tensor, lists: Lists, weights: Tensor) -> Tensor:
     """Sum of every query's slots of the table (slots, D), weighted (C, N): (N, D)."""
-    slots = torch.stack(lists.slots.unbind(), dim=1)
-    return embedding_bag(slots, table, mode="sum", per_sample_weights=weights.t().contiguous())
+    slots, shares = (torch.stack(x.unbind(), dim=1) for x in (lists.slots, weights))  # (N, C)
+    return embedding_bag(slots, table, mode="sum", per_sample_weights=shares)

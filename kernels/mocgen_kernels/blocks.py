@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -90,24 +91,36 @@ def keep_freed_memory() -> None:
     torch.UntypedStorage(31 << 20)
 
 
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """No casts within; nothing at all where they are off already, as in most programs."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
 def worth_threads(numbers: float) -> int:
     """How many threads pay for work on so many numbers."""
     return torch.get_num_threads() if numbers >= _WORTH_THREADS else 1
 
 
+def read_in_order(x: Tensor) -> None:
+    """Bring x into the caches if it fits: from memory, reading it head by head takes twice as long."""
+    if x.device.type == "cpu" and worth_threads(x.numel()) == 1:
+        x.sum()
+
+
 def for_each(items: Sequence[Item], work: Callable[[Item], None], *, numbers: float = math.inf) -> None:
-    """Run `work` on every item, without gradients, in the threads that torch uses; in one for few `numbers`.
+    """Run `work` on every item, in the threads that torch uses; in one for few `numbers`.
+
+    `work` gets tensors that need no gradients, or is called where none are tracked.
 
     Whatever can should go through here: threads that torch starts itself spin for a while after their work,
     in the way of these.
     """
-    inference = torch.is_inference_mode_enabled()  # a setting of each thread
+    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     def run(item: Item) -> None:
-        with torch.inference_mode(inference), torch.no_grad():
+        with torch.inference_mode(inference), torch.no_grad():  # a setting of each thread
             work(item)
 
-    threads = torch.get_num_threads()
     workers = min(worth_threads(numbers), len(items))
     try:
         if workers > 1:
@@ -117,7 +130,7 @@ def for_each(items: Sequence[Item], work: Callable[[Item], None], *, numbers: fl
         if worth_threads(numbers) == 1:
             torch.set_num_threads(1)
         for item in items:
-            run(item)
+            work(item)
     finally:
         torch.set_num_threads(threads)  # torch hands the latest setting to threads that start later
 

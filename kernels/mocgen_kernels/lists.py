@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -14,12 +15,12 @@ _PAIRS_PER_CALL = 1 << 17  # that cost as much as another call
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Contexts of m tokens each, with room for n queries per batch item, head and context."""
+    """Contexts of m tokens each, with room for n − 1 queries per batch item, context and head."""
 
     contexts: list[int]  # ascending, c of them
     size: int  # m
-    longest: int  # n: of their lists, the longest one
-    rows: Tensor  # (B · c · n · H,) int64: the query of every slot; 0 where a list has come to its end
+    room: int  # n: for the longest of their lists, and one empty slot before it
+    rows: Tensor  # (B · c · H · n,) int64: the query of every slot; an arbitrary one in empty slots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +28,10 @@ class Lists:
     """Who attends to what, anchors included: a slot for every pair of a query and a context it attends to.
 
     Queries are counted over batch items, tokens and heads, in this order: N = B · Lq · H. Slots are counted
-    batch after batch.
+    batch after batch; slot 0 is empty.
     """
 
     batches: list[Batch]
-    attended: Tensor  # (C, N) bool
     slots: Tensor  # (C, N) int64: where the pair is; 0 where there is none
     count: int  # slots
 
@@ -41,32 +41,38 @@ class Lists:
         count, batch, _, heads = attended.shape
         ranks = attended.cumsum(2)  # (C, B, Lq, H): the place of a query in its list, from 1 on
         longest = ranks[:, :, -1].amax((1, 2)).tolist()
-        starts = [[0] * batch] * count  # first slot of every context, counted from 1, less a row of heads
-        batches, total = list[tuple[list[int], int, int]](), 0
-        for contexts in _alike(longest, layout, batch * heads):
-            begin, room = total, heads * max(longest[c] for c in contexts)
-            total += room * batch * len(contexts)
-            for i, c in enumerate(contexts):
-                starts[c] = [1 + begin + (b * len(contexts) + i) * room - heads for b in range(batch)]
-            batches.append((contexts, begin, total))
-        base = torch.tensor(starts)[..., None] + torch.arange(heads)  # (C, B, H)
-        slots = torch.add(base[:, :, None], ranks, alpha=heads, out=ranks).mul_(attended).view(count, -1)
-        rows = torch.zeros(1 + total, dtype=torch.int64)
-        rows.scatter_(0, slots.view(-1), torch.arange(slots.shape[1]).expand_as(slots).reshape(-1))
+        begins = [[[0] * heads] * batch] * count  # of every list: its empty slot
+        sizes, groups = list[int](), _alike(longest, layout, batch * heads)
+        for contexts in groups:
+            room = 1 + max(longest[c] for c in contexts)
+            begin, step = sum(sizes), heads * room
+            for c in contexts:
+                starts = range(begin, begin + batch * len(contexts) * step, len(contexts) * step)
+                begins[c] = [list(range(start, start + step, room)) for start in starts]
+                begin += step
+            sizes.append(batch * len(contexts) * step)
+        slots = ranks.add_(torch.tensor(begins)[:, :, None]).mul_(attended).view(count, -1)
+        rows = torch.zeros(sum(sizes), dtype=torch.int64)
+        rows.scatter_(0, slots.view(-1), _repeated(slots.shape[1], count))
         return cls(
             batches=[
                 Batch(
                     contexts=contexts,
                     size=layout.lengths[contexts[0]],
-                    longest=(end - begin) // (batch * len(contexts) * heads),
-                    rows=rows[1 + begin : 1 + end],
+                    room=len(some) // (batch * len(contexts) * heads),
+                    rows=some,
                 )
-                for contexts, begin, end in batches
+                for contexts, some in zip(groups, rows.split(sizes), strict=True)
             ],
-            attended=attended.view(count, -1),
-            slots=slots.sub_(1).clamp_(min=0),
-            count=total,
+            slots=slots,
+            count=len(rows),
         )
+
+
+@lru_cache(maxsize=4)
+def _repeated(number: int, times: int) -> Tensor:
+    """0 … number − 1, so many times: (times · number,) int64. Do not write to it."""
+    return torch.arange(number).repeat(times)
 
 
 def _alike(longest: list[int], layout: ContextLayout, pairs: int) -> list[list[int]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from mocgen_kernels import batched, compiled, cpu, grouped, reference, router
+from mocgen_kernels.blocks import without_autocast
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.noise import SEEDS
 from mocgen_kernels.plan import attention_info
@@ -68,7 +70,7 @@ def route(
         ValueError: shapes, devices, dtypes or options that do not fit.
         NotImplementedError: backend="triton" without Triton.
     """
-    routing = Routing(
+    routing = _routing(
         top_k=top_k,
         causal=causal,
         policy=policy,
@@ -157,7 +159,7 @@ def routed_attention(
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"q, k and v need one dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
-    with torch.autocast(device, enabled=False):
+    with without_autocast(device):
         if _as_operator(backend, q):
             triton = backend == "triton"
             return compiled.routed_attention(q, k, v, selection, compensate=compensate, triton=triton)
@@ -217,6 +219,12 @@ def moc_attention(
         backend=backend,
     )
     return routed_attention(q, k, v, layout, selection, compensate=compensate, backend=backend)
+
+
+@lru_cache(maxsize=64)
+def _routing(**options: Any) -> Routing:
+    """The same record for the same options: caches know it at a glance."""
+    return Routing(**options)
 
 
 def _as_operator(backend: Backend, q: Tensor) -> bool:

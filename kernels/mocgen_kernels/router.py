@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -10,8 +10,9 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from mocgen_kernels.blocks import Scratch, for_each, worth_threads
-from mocgen_kernels.layout import ContextLayout, piece_of
+from mocgen_kernels.blocks import Scratch, for_each, read_in_order, without_autocast, worth_threads
+from mocgen_kernels.descriptors import by_head, pooled
+from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.noise import Stream, random_ranks, random_rows, resolve_seed
 from mocgen_kernels.perturb import drop_off_drop_in
 from mocgen_kernels.rules import Routing, candidate_table, query_groups, static_table
@@ -20,40 +21,6 @@ from mocgen_kernels.top_k import Allowed, best
 
 _CHUNK_ELEMENTS = 1 << 19
 _SHARES = 2  # of the work per thread
-
-
-def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int = 1) -> Tensor:
-    """Mean key of every context, or of r equal pieces of each: (B, L, H, D) → (B, C · r, H, D) fp32.
-
-    Piece j of n tokens begins at token ⌊j · n / r⌋ and has one token at least; so pieces of a context of
-    less than r tokens repeat.
-    """
-    batch, _, heads, dim = k.shape
-    shape = (batch, layout.count, sub_descriptors, heads, dim)
-    out = torch.empty(shape, dtype=torch.float32, device=k.device)
-    if k.device.type == "cpu":
-
-        def work(head: slice) -> None:
-            _pool(k[:, :, head], layout, out[..., head, :])
-
-        pieces = heads if worth_threads(k.numel()) > 1 else 1
-        step = -(-heads // pieces)
-        for_each([slice(i, i + step) for i in range(0, heads, step)], work, numbers=k.numel())
-    else:
-        _pool(k, layout, out)
-    return out.flatten(1, 2)
-
-
-def _pool(k: Tensor, layout: ContextLayout, out: Tensor) -> None:
-    """Write the means of k (B, L, H, D) into out (B, C, r, H, D), neighbours of equal length in one pass."""
-    context, pieces = 0, out.shape[2]
-    for length, run in groupby(layout.lengths):
-        count, start = len(list(run)), layout.offsets[context]
-        keys = k.detach()[:, start : start + count * length].unflatten(1, (count, length))
-        for piece in range(pieces):
-            means = out[:, context : context + count, piece]
-            torch.mean(keys[:, :, piece_of(length, piece, pieces)], dim=2, dtype=torch.float32, out=means)
-        context += count
 
 
 def route_by(
@@ -70,19 +37,22 @@ def route_by(
     table = static_table(layout, first, routing)
     words = None
     if table is None or _perturbed(table, layout, first, routing):
-        if table is None and routing.policy == "moc" and means is None:
+        pieces, descriptors = routing.sub_descriptors, None
+        if means is not None:
+            descriptors = by_head(means, pieces)
+        elif table is None and routing.policy == "moc":
             if k is None:
                 raise ValueError("route needs keys or descriptors")
-            means = pool_descriptors(k, layout, sub_descriptors=routing.sub_descriptors)
+            descriptors = pooled(k, layout, pieces)
         chooser = _Chooser(
             layout=layout,
             routing=routing,
-            means=None if means is None else _by_head(means, routing.sub_descriptors),
+            means=descriptors,
             table=table,
             seed=resolve_seed(generator) if routing.draws else 0,
             query_length=query_length,
         )
-        words = chooser.words(q)
+        words = chooser.words(q.detach())
     return Selection(
         layout=layout,
         routing=routing,
@@ -91,11 +61,6 @@ def route_by(
         query_length=query_length,
         words=words,
     )
-
-
-def _by_head(means: Tensor, pieces: int) -> Tensor:
-    """Descriptors (B, C · r, H, D) as (B, H, r, C, D) fp32."""
-    return means.detach().float().unflatten(1, (-1, pieces)).permute(0, 3, 2, 1, 4).contiguous()
 
 
 def _perturbed(table: Tensor, layout: ContextLayout, first: int, routing: Routing) -> bool:
@@ -138,6 +103,21 @@ def _chunk(
     return _Chunk(start=start, stop=stop, first=first, allowed=allowed)
 
 
+@lru_cache(maxsize=16)
+def _spans(
+    layout: ContextLayout, first: int, routing: Routing, pairs: int, longest: int
+) -> tuple[slice, ...]:
+    """Queries in chunks: some _CHUNK_ELEMENTS scores of so many batch items and heads at a time."""
+    groups = query_groups(layout, first, routing)
+    most = max(len(group.candidates) for group in groups) * pairs
+    step = min(longest, max(1, _CHUNK_ELEMENTS // max(1, most)))
+    spans = list[slice]()
+    for _, run in groupby(groups, key=lambda group: len(group.candidates) > routing.top_k):
+        begin, *_, end = [bound for group in run for bound in (group.start, group.stop)]
+        spans += [slice(start, min(start + step, end)) for start in range(begin, end, step)]
+    return tuple(spans)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Heads:
     """Heads of batch items whose scores exist at the same time."""
@@ -163,47 +143,41 @@ class _Chooser:
         return self.layout.first_query_context(self.query_length)
 
     def words(self, q: Tensor) -> Tensor:
-        """Bits of the routed contexts: q (B, Lq, H, D) → (B, H, Lq, W) int32."""
+        """Bits of the routed contexts: q (B, Lq, H, D), detached → (B, H, Lq, W) int32."""
         batch, length, heads = q.shape[:3]
-        numbers = max(q.numel(), batch * heads * length * self.layout.count)
         words = torch.zeros(
             batch, heads, length, words_for(self.layout.count), dtype=torch.int32, device=q.device
         )
         halves, scratch = words.view(torch.int16), Scratch()
 
-        @torch.autocast(q.device.type, enabled=False)
-        def work(spans: list[slice]) -> None:
-            for span in spans:
-                rules = (self.layout, self.routing, self.query_length)
-                chunk = _chunk(*rules, span.start, span.stop, q.device)
-                if chunk is None:
-                    continue
-                for some in self.heads(q, chunk):
-                    part = q[some.batch, span, some.heads]
-                    bits = pack_columns(self.routed(part, chunk, some, scratch))  # (B, H, Q, n / 16)
-                    begin = chunk.first // 16
-                    halves[some.batch, some.heads, span, begin : begin + bits.shape[-1]] = bits
+        def work(spans: Sequence[slice]) -> None:
+            with without_autocast(q.device.type):
+                for span in spans:
+                    fill(span)
+
+        def fill(span: slice) -> None:
+            chunk = _chunk(self.layout, self.routing, self.query_length, span.start, span.stop, q.device)
+            if chunk is None:
+                return
+            for some in self.heads(q, chunk):
+                part = q[some.batch, span, some.heads]
+                bits = pack_columns(self.routed(part, chunk, some, scratch))  # (B, H, Q, n / 16)
+                begin = chunk.first // 16
+                halves[some.batch, some.heads, span, begin : begin + bits.shape[-1]] = bits
 
         if q.device.type == "cpu":
+            numbers = max(q.numel(), batch * heads * length * self.layout.count)
             workers = worth_threads(numbers)
             spans = self.spans(batch * heads, -(-length // workers))
             shares = min(_SHARES * workers, len(spans))
             for_each([spans[i::shares] for i in range(shares)], work, numbers=numbers)
         else:
-            with torch.no_grad():
-                work(self.spans(batch * heads, length))
+            work(self.spans(batch * heads, length))
         return words
 
-    def spans(self, pairs: int, longest: int) -> list[slice]:
-        """Queries in chunks: some _CHUNK_ELEMENTS scores per head, or of all heads if numbers are drawn."""
-        groups = query_groups(self.layout, self.first, self.routing)
-        most = max(len(group.candidates) for group in groups) * (pairs if self.routing.draws else 1)
-        step = min(longest, max(1, _CHUNK_ELEMENTS // max(1, most)))
-        spans = []
-        for _, run in groupby(groups, key=lambda group: len(group.candidates) > self.routing.top_k):
-            begin, *_, end = [bound for group in run for bound in (group.start, group.stop)]
-            spans += [slice(start, min(start + step, end)) for start in range(begin, end, step)]
-        return spans
+    def spans(self, pairs: int, longest: int) -> tuple[slice, ...]:
+        """Queries in chunks of at most `longest`, for so many batch items and heads."""
+        return _spans(self.layout, self.first, self.routing, pairs if self.routing.draws else 1, longest)
 
     def heads(self, q: Tensor, chunk: _Chunk) -> Iterator[_Heads]:
         """All heads, as many at a time as have some _CHUNK_ELEMENTS scores; all if numbers are drawn."""
@@ -218,25 +192,29 @@ class _Chooser:
 
     def routed(self, q: Tensor, chunk: _Chunk, some: _Heads, scratch: Scratch) -> Tensor:
         """Routed ones among the contexts of a chunk for its q (B, Q, H, D): (B, H, n, Q), see `best`."""
-        begin = self.layout.length - self.query_length
-        positions = torch.arange(begin + chunk.start, begin + chunk.stop, device=q.device)
-        routed = self.choose(q, chunk, some, positions, scratch)
+        routed = self.choose(q, chunk, some, scratch)
         if self.routing.perturbs:
-            contexts = torch.arange(self.layout.count, device=q.device)[chunk.contexts]
-            where = (self.routing, self.seed, positions, contexts)
+            where = (self.routing, self.seed, *self.positions(chunk, q.device))
             routed = routed.bool().transpose(2, 3)
             routed = drop_off_drop_in(routed, chunk.allowed.mask.t(), *where).transpose(2, 3)
         return routed
 
-    def choose(self, q: Tensor, chunk: _Chunk, some: _Heads, positions: Tensor, scratch: Scratch) -> Tensor:
+    def positions(self, chunk: _Chunk, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Tokens (Q,) and contexts (n,) of a chunk, counted from the first of all."""
+        begin = self.layout.length - self.query_length
+        tokens = torch.arange(begin + chunk.start, begin + chunk.stop, device=device)
+        return tokens, torch.arange(self.layout.count, device=device)[chunk.contexts]
+
+    def choose(self, q: Tensor, chunk: _Chunk, some: _Heads, scratch: Scratch) -> Tensor:
         """The same before drop-off and drop-in."""
         batch, _, heads = q.shape[:3]
         if self.table is not None:
-            rows = self.layout.token_contexts()[positions.cpu()] - self.first  # (Q,)
+            contexts = self.layout.token_contexts()[-self.query_length :]  # (Lq,)
+            rows = contexts[chunk.start : chunk.stop] - self.first  # (Q,)
             chosen = self.table[rows][:, chunk.contexts].t().to(q.device)
             return chosen.expand(batch, heads, *chosen.shape)
         if self.routing.policy == "random":
-            contexts = torch.arange(self.layout.count, device=q.device)[chunk.contexts]
+            positions, contexts = self.positions(chunk, q.device)
             rows = random_rows(self.seed, Stream.POLICY, batch, heads, positions)
             ranks = random_ranks(rows, contexts).transpose(2, 3)  # (B, H, n, Q)
             return best(ranks, chunk.allowed, self.routing.top_k)
@@ -248,6 +226,7 @@ class _Chooser:
         """The highest product of q (B, Q, H, D) with a context's descriptors: (B, H, n, Q) fp32."""
         assert self.means is not None
         means = self.means[some.batch, some.heads, :, chunk.contexts]  # (B, H, r, n, D)
+        read_in_order(q)
         queries = q.float().permute(0, 2, 3, 1)  # (B, H, D, Q)
         shape = (*queries.shape[:2], means.shape[3], queries.shape[3])
         scores = scratch.take("scores", shape, torch.float32, q.device)

@@ -28,6 +28,9 @@ Policy = Literal["moc", "dense", "window", "first-frame", "random"]
 TextAnchors = Literal["own", "all"]
 
 
+_POLICIES, _TEXT_ANCHORS = get_args(Policy), get_args(TextAnchors)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Routing:
     """How contexts are chosen; see `route` for the meaning of every field.
@@ -66,9 +69,9 @@ class Routing:
     def __post_init__(self) -> None:
         if self.top_k < 0:
             raise ValueError(f"top_k must be at least 0; got {self.top_k}")
-        if self.policy not in get_args(Policy):
-            raise ValueError(f"policy must be one of {', '.join(get_args(Policy))}; got {self.policy!r}")
-        if self.text_anchors not in get_args(TextAnchors):
+        if self.policy not in _POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(_POLICIES)}; got {self.policy!r}")
+        if self.text_anchors not in _TEXT_ANCHORS:
             raise ValueError(f"text_anchors must be 'own' or 'all'; got {self.text_anchors!r}")
         if self.local_window is not None and self.local_window < 0:
             raise ValueError(f"local_window must be at least 0 contexts, or None; got {self.local_window}")

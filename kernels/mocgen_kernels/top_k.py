@@ -2,7 +2,8 @@
 
 Sorting is slow. A threshold that exactly k scores reach is proof enough, however it was found: for a small k
 from the maxima of groups of candidates, for a larger one by Newton's method. Where no threshold separates
-exactly k, between ties above all, the scores are sorted.
+exactly k, between ties above all, the scores are sorted. Where k is most of the candidates, the others are
+sought in the same way.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class Allowed:
     def mask(self) -> Tensor:
         """(n, Q) bool."""
         return self._spread(self.columns)
+
+    @cached_property
+    def marks(self) -> Tensor:
+        """1 where allowed, else 0: (n, Q) fp32."""
+        return self._spread(self.columns.float())
 
     @cached_property
     def bias(self) -> Tensor:
@@ -82,25 +88,30 @@ def best(
     fewest, most = allowed.range
     if top_k == 0 or (top_p == 1 and most <= top_k):
         return (allowed.mask & (top_k > 0)).expand_as(scores)
-    by_maxima = top_k <= _MAXIMA_UP_TO
+    omits = fewest == most < top_k + min(top_k, _MAXIMA_UP_TO)  # what is left out is sought: it is less
+    sought = most - top_k if omits else top_k
+    by_maxima = sought <= _MAXIMA_UP_TO
     searchable = top_p == 1 and scores.is_floating_point() and fewest > top_k
     if not searchable or not (by_maxima or len(allowed.columns) >= _NEWTON_FROM):
         lowest = -math.inf if scores.is_floating_point() else torch.iinfo(scores.dtype).min
         rows = scores.masked_fill(~allowed.mask, lowest).transpose(-1, -2)
         return _by_order(rows, top_k, scale, top_p).transpose(-1, -2) & allowed.mask
     scratch = scratch or Scratch()
-    guess = None if by_maxima else _gauss(scores, allowed.counts, top_k, scratch)
-    if fewest < len(allowed.columns):
+    guess = None if by_maxima else _gauss(scores, allowed.counts, sought, scratch)
+    if omits:
+        torch.sub(allowed.bias, scores, out=scores)
+    elif fewest < len(allowed.columns):
         scores.add_(allowed.bias)
     threshold = (
-        _by_maxima(scores, top_k, scratch) if guess is None else _newton(scores, *guess, top_k, scratch)
+        _by_maxima(scores, sought, scratch) if guess is None else _newton(scores, *guess, sought, scratch)
     )
-    chosen, number = _reaching(scores, threshold, scratch)
-    missed = number != top_k
+    found, number = _reaching(scores, threshold, scratch)
+    missed = number != sought
     if missed.any():
         rows = scores.transpose(-1, -2)[missed]  # (missed ones, n)
-        chosen.transpose(-1, -2)[missed] = _by_order(rows, top_k).to(chosen.dtype)
-    return chosen
+        ordered = _by_order(rows.flip(-1), sought).flip(-1) if omits else _by_order(rows, sought)
+        found.transpose(-1, -2)[missed] = ordered.to(found.dtype)
+    return torch.sub(allowed.marks, found, out=found) if omits else found
 
 
 def _by_order(scores: Tensor, top_k: int, scale: float = 1.0, top_p: float = 1.0) -> Tensor:
@@ -121,10 +132,12 @@ def _by_order(scores: Tensor, top_k: int, scale: float = 1.0, top_p: float = 1.0
 def _reaching(scores: Tensor, threshold: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
     """Which scores (..., n, Q) reach a threshold (..., Q), as 0 and 1, and how many: (..., Q).
 
-    Comparing and counting in floats is several times faster than in bools.
+    Comparing and counting in floats is several times faster than in bools, and counting many by a product.
     """
     reached = scratch.take("reached", scores.shape, scores.dtype, scores.device)
     torch.ge(scores, threshold[..., None, :], out=reached)
+    if scores.shape[-2] <= _GROUPS:
+        return reached, reached.sum(dim=-2)
     return reached, (scores.new_ones(1, scores.shape[-2]) @ reached)[..., 0, :]
 
 
@@ -134,6 +147,8 @@ def _by_maxima(scores: Tensor, top_k: int, scratch: Scratch) -> Tensor:
     The top_k-th highest of some of the scores, which are the two highest of every group of neighbours: the
     right one, unless three of the top_k share a group.
     """
+    if top_k == 1:
+        return scores.amax(dim=-2)
     peaks = _two_highest(scores, scratch)
     found = scratch.take("found", peaks.shape, peaks.dtype, peaks.device)
     for _ in range(top_k - 1):

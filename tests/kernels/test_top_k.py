@@ -41,5 +41,16 @@ def test_best(kind: str, count: int, top_k: int) -> None:
         assert torch.equal(chosen.bool(), expected(scores, allowed, top_k))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("count", "top_k"), [(4, 2), (8, 5), (60, 54)])
+def test_all_but_a_few(kind: str, count: int, top_k: int) -> None:
+    """Every column lacks one candidate, as those of equal shots lack their own."""
+    generator = torch.Generator().manual_seed(count)
+    scores = KINDS[kind](torch.randn(1, 2, count, 40, generator=generator))
+    allowed = torch.arange(count)[:, None] != torch.arange(40) % count
+    chosen = best(scores.clone(), Allowed(allowed, [1] * 40), top_k)
+    assert torch.equal(chosen.bool(), expected(scores, allowed, top_k))
+
+
 def test_none() -> None:
     assert not best(torch.randn(1, 1, 60, 3), Allowed(torch.ones(60, 3, dtype=torch.bool), [1] * 3), 0).any()

@@ -17,7 +17,7 @@ _BLOCK = 64
 
 
 def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int = 1) -> Tensor:
-    """As `router.pool_descriptors`: k (B, L, H, D) → (B, C · r, H, D) fp32."""
+    """As `mocgen_kernels.pool_descriptors`: k (B, L, H, D) → (B, C · r, H, D) fp32."""
     batch, _, heads, dim = k.shape
     k = k.detach() if k.stride(-1) == 1 else k.detach().contiguous()
     rows = layout.count * sub_descriptors

@@ -6,7 +6,12 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
+from mocgen.bundle import load_native
+from mocgen.model.sketch import RADIUS
+from mocgen.native_denoiser import draw_sketch
 from mocgen.video import probe
 from mocgen_weights import embedded_folder, resolve
 
@@ -53,3 +58,52 @@ def test_pictures_look_like_their_place(run_mocgen, frames_of) -> None:
         for b in (1, 2)
     )
     assert same < other
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """The sketch of a caption, (T, 6)."""
+    model = load_native("embedded", device=torch.device("cpu"), dtype=torch.float32)
+
+    def draw(caption: str, *, seed: int, size_seed: int = 0) -> torch.Tensor:
+        with torch.inference_mode():
+            ids = model.read([caption], prompt="", negative="").captions[0]
+            return draw_sketch(model.dit.sketcher, ids, seed=seed, size_seed=size_seed)[0]
+
+    return draw
+
+
+def test_sketches_move_as_captions_say(drawn) -> None:
+    for seed in range(3):
+        left, right = (
+            drawn(f"a red cube moves {way} on the beach", seed=seed)[:, 0] for way in ("left", "right")
+        )
+        assert (left.diff() < 0).all()
+        assert (right.diff() > 0).all()
+        assert drawn("a red cube stands still on the beach", seed=seed)[:, :3].std(0).max() < 0.01
+        assert (drawn("a red cube grows on the beach", seed=seed)[:, RADIUS].diff() > 0).all()
+        heights = drawn("a red cube bounces on the beach", seed=seed)[:, 1]
+        assert heights.max() - heights.min() > 0.15
+        circle = drawn("a red cube flies in a circle on the beach", seed=seed)[:, :2]
+        assert (circle - circle.mean(0)).norm(dim=1).std() < 0.03
+
+
+def test_a_character_keeps_its_size_through_a_scene(drawn) -> None:
+    captions = (
+        "a red cube bounces on the beach",
+        "the hero moves left in the desert",
+        "it spins under the sea",
+    )
+
+    def spread(shared: bool) -> float:
+        """Mean standard deviation of the radius within a scene."""
+        sizes = [
+            [
+                drawn(text, seed=10 * s + i, size_seed=s if shared else 10 * s + i)[:, RADIUS].mean()
+                for i, text in enumerate(captions)
+            ]
+            for s in range(6)
+        ]
+        return torch.tensor(sizes).std(1).mean().item()
+
+    assert spread(shared=True) < 0.5 * spread(shared=False)

@@ -71,13 +71,7 @@ class MoCDiT(nn.Module):
         if config.readout:
             self.readout = CaptionReadout(width)
         if config.sketch_frames:
-            self.sketcher = SketchModel(
-                config.vocabulary,
-                config.caption_limit,
-                frames=config.sketch_frames,
-                width=config.sketch_width,
-                blocks=config.sketch_blocks,
-            )
+            self.sketcher = SketchModel(config)
             self.sketch_in = nn.Linear(MAPS * config.cell, width)
             nn.init.zeros_(self.sketch_in.weight)
             nn.init.zeros_(self.sketch_in.bias)

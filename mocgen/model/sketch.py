@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .config import DiTConfig
 from .layers import CaptionEmbedding, NoiseLevelEmbedding
 
 VALUES = 6  # of a frame: centre x and y and radius in frame widths, cosine and sine of the turn, stretch
@@ -65,14 +66,17 @@ class SketchModel(nn.Module):
     Sketches are seen and predicted in units of their spread, see `normalised`.
     """
 
-    def __init__(self, vocabulary: int, limit: int, *, frames: int, width: int, blocks: int) -> None:
+    def __init__(self, config: DiTConfig) -> None:
+        """Raises ValueError if the model of this configuration draws no sketches."""
         super().__init__()
-        self.frames = frames
-        self.captions = CaptionEmbedding(vocabulary, limit, width)
+        if config.sketch_frames is None:
+            raise ValueError("the model draws no sketches: sketch_frames is not set")
+        self.frames, width = config.sketch_frames, config.sketch_width
+        self.captions = CaptionEmbedding(config.vocabulary, config.caption_limit, width)
         self.noise_level = NoiseLevelEmbedding(width)
-        self.enter = nn.Linear(frames * VALUES, width)
-        self.blocks = nn.ModuleList(SketchBlock(width) for _ in range(blocks))
-        self.leave = nn.Linear(width, frames * VALUES)
+        self.enter = nn.Linear(self.frames * VALUES, width)
+        self.blocks = nn.ModuleList(SketchBlock(width) for _ in range(config.sketch_blocks))
+        self.leave = nn.Linear(width, self.frames * VALUES)
 
     def forward(self, noisy: Tensor, t: Tensor, caption: Tensor) -> Tensor:
         """noisy: (B, T, VALUES) at noise level t (B,), 1 is clean; caption: (B, N) ids. Like noisy, clean."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from mocgen.codec.embedded import Conv2d, EmbeddedCodec, to_unit_range
 
 from .config import CodecTraining
 from .optim import Optimizers
-from .state import Deadline, Paused, averaged, load_state, save_state, step_generator
-
-OnStep = Callable[[int, float], None]  # step, loss
+from .state import Deadline, OnStep, learn, step_generator
 
 
 def codec_loss(output: Tensor, target: Tensor, mask: Tensor, object_weight: float) -> Tensor:
@@ -71,9 +68,9 @@ def train_codec(
     """
     codec.to(device)
     optimizers = codec_optimizers(codec, training)
-    start = load_state(state, codec, optimizers) if state.exists() else 0
     codec.train(not decoder_only)
-    for step in range(start, steps):
+
+    def loss_at(step: int) -> Tensor:
         generator = step_generator(seed, step)
         picks = torch.randint(len(frames.pixels), (training.batch,), generator=generator)
         target = to_unit_range(frames.pixels[picks]).contiguous(memory_format=torch.channels_last)
@@ -86,13 +83,16 @@ def train_codec(
             with torch.set_grad_enabled(not decoder_only):
                 latents = codec.encode(target)
             output = codec.decode(latents + noise)
-        loss = codec_loss(output.float(), target, mask, training.object_weight)
-        loss.backward()
-        optimizers.step(step, steps)
-        on_step(step + 1, loss.item())
-        if (step + 1) % save_every == 0 or step + 1 == steps or deadline.passed:
-            save_state(state, codec, optimizers, step + 1)
-        if deadline.passed:
-            raise Paused
-    codec.load_state_dict(averaged(codec, optimizers))
+        return codec_loss(output.float(), target, mask, training.object_weight)
+
+    learn(
+        codec,
+        optimizers,
+        loss_at,
+        steps=steps,
+        state=state,
+        save_every=save_every,
+        on_step=on_step,
+        deadline=deadline,
+    )
     return codec.cpu().eval()

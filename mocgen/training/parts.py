@@ -17,14 +17,14 @@ from mocgen.model.layers import Stem
 from mocgen.model.sketch import SketchModel
 from mocgen.text.vocabulary import Vocabulary
 
-from .codec import OnStep, train_codec
+from .codec import train_codec
 from .config import TrainConfig
 from .curve import LossTable
 from .material import WORLD, Material
 from .progress import OnProgress, Progress, counter
-from .sketch import new_sketcher, train_sketcher
+from .sketch import train_sketcher
 from .sources import Source, WorldSource
-from .state import Deadline
+from .state import Deadline, OnStep
 from .stem import train_stem
 
 Part = Literal["codec", "decoder", "stem", "sketches"]
@@ -91,7 +91,7 @@ class Parts:
             raise TrainingError(f"sketch_training needs motions that are known: source = {WORLD!r}")
         path = self._file("sketches")
         if path.exists():
-            sketcher = new_sketcher(model)
+            sketcher = SketchModel(model)
             sketcher.load_state_dict(load_file(path))
             return sketcher
         sketcher = train_sketcher(

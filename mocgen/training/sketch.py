@@ -13,12 +13,11 @@ from mocgen.model.sketch import SketchModel, normalised
 from mocgen.sampling import add_noise
 from mocgen.text.vocabulary import Vocabulary
 
-from .codec import OnStep
 from .compose import word_ids
 from .config import SketchTraining
 from .data import ClipPool
 from .optim import Optimizers
-from .state import Deadline, Paused, averaged, load_state, save_state, step_generator
+from .state import Deadline, OnStep, learn, step_generator
 from .world import PLAIN, Variety, full_caption, scene_captions
 from .world.sketches import sketch
 
@@ -31,19 +30,6 @@ def sketches_of(pool: ClipPool) -> Tensor:
     frames = pool.latents.shape[2]
     return torch.from_numpy(
         np.stack([np.stack([sketch(shot, frames) for shot in shots]) for shots in pool.shots])
-    )
-
-
-def new_sketcher(config: DiTConfig) -> SketchModel:
-    """An untrained network of a model's sizes."""
-    if config.sketch_frames is None:
-        raise ValueError("the model draws no sketches")
-    return SketchModel(
-        config.vocabulary,
-        config.caption_limit,
-        frames=config.sketch_frames,
-        width=config.sketch_width,
-        blocks=config.sketch_blocks,
     )
 
 
@@ -75,25 +61,28 @@ def train_sketcher(
     at the deadline.
     """
     torch.manual_seed(seed)
-    model = new_sketcher(config)
+    model = SketchModel(config)
     optimizers = Optimizers(model, (), training.optim)
     sketches = sketches_of(pool).flatten(0, 1)  # (N, T, 6)
     captions = _captions(pool, vocabulary, config, training.captions, variety, seed)  # (N, ways, words)
-    done = load_state(state, model, optimizers) if state.exists() else 0
-    for step in range(done, training.steps):
+
+    def loss_at(step: int) -> Tensor:
         generator = step_generator(seed, step)
         shots, ways = (
             torch.randint(size, (training.batch,), generator=generator) for size in captions.shape[:2]
         )
-        loss = sketch_loss(model, sketches[shots], captions[shots, ways], generator)
-        loss.backward()
-        optimizers.step(step, training.steps)
-        on_step(step + 1, loss.item())
-        if (step + 1) % save_every == 0 or step + 1 == training.steps or deadline.passed:
-            save_state(state, model, optimizers, step + 1)
-        if deadline.passed:
-            raise Paused
-    model.load_state_dict(averaged(model, optimizers))
+        return sketch_loss(model, sketches[shots], captions[shots, ways], generator)
+
+    learn(
+        model,
+        optimizers,
+        loss_at,
+        steps=training.steps,
+        state=state,
+        save_every=save_every,
+        on_step=on_step,
+        deadline=deadline,
+    )
     return model.eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from .optim import Optimizers
 from .sharding import split_like, whole
+
+OnStep = Callable[[int, float], None]  # steps done, loss
 
 
 class Paused(Exception):
@@ -66,6 +69,35 @@ def averaged(module: nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
     state = {name: whole(value.detach()).clone() for name, value in module.state_dict().items()}
     state.update({name: whole(value).clone() for name, value in optimizers.average.items()})
     return state
+
+
+def learn(
+    module: nn.Module,
+    optimizers: Optimizers,
+    loss_at: Callable[[int], Tensor],
+    *,
+    steps: int,
+    state: Path,
+    save_every: int,
+    on_step: OnStep,
+    deadline: Deadline,
+) -> None:
+    """Take steps down the loss of each, a function of its number (from 0), and leave averaged weights.
+
+    Goes on from `state` if that file exists, with the same result as an uninterrupted run. Raises Paused
+    at the deadline.
+    """
+    done = load_state(state, module, optimizers) if state.exists() else 0
+    for step in range(done, steps):
+        loss = loss_at(step)
+        loss.backward()
+        optimizers.step(step, steps)
+        on_step(step + 1, loss.item())
+        if (step + 1) % save_every == 0 or step + 1 == steps or deadline.passed:
+            save_state(state, module, optimizers, step + 1)
+        if deadline.passed:
+            raise Paused
+    module.load_state_dict(averaged(module, optimizers))
 
 
 def step_generator(seed: int, step: int, batch: int = 0) -> torch.Generator:

@@ -7,7 +7,6 @@ remembered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +22,10 @@ from .config import StemTraining
 from .data import ClipPool
 from .looks import CLASSES, COVERED, look_entropy, look_labels
 from .optim import Optimizers
-from .state import Deadline, Paused, averaged, load_state, save_state, step_generator
+from .state import Deadline, OnStep, learn, step_generator
 
 CLEAN_SHARE = 0.5  # of the frames are without noise
 NOISIEST = 0.3  # noise level of the others, at least
-
-OnStep = Callable[[int, float], None]  # step, loss
 
 
 class StemPupil(nn.Module):
@@ -115,16 +112,19 @@ def train_stem(
     pupil = StemPupil(config).to(device)
     optimizers = Optimizers(pupil, (), training.optim)
     labels = torch.tensor([look_labels(shots[0].look) for shots in pool.shots])
-    done = load_state(state, pupil, optimizers) if state.exists() else 0
-    for step in range(done, training.steps):
+
+    def loss_at(step: int) -> Tensor:
         frames = draw_frames(pool, labels, training.batch, step_generator(seed, step))
-        loss = stem_loss(pupil, frames.to(device))
-        loss.backward()
-        optimizers.step(step, training.steps)
-        on_step(step + 1, loss.item())
-        if (step + 1) % save_every == 0 or step + 1 == training.steps or deadline.passed:
-            save_state(state, pupil, optimizers, step + 1)
-        if deadline.passed:
-            raise Paused
-    pupil.load_state_dict(averaged(pupil, optimizers))
+        return stem_loss(pupil, frames.to(device))
+
+    learn(
+        pupil,
+        optimizers,
+        loss_at,
+        steps=training.steps,
+        state=state,
+        save_every=save_every,
+        on_step=on_step,
+        deadline=deadline,
+    )
     return pupil.stem.cpu().eval()

@@ -73,7 +73,9 @@ def test_a_sketch_is_a_function_of_caption_and_seed(model):
 def test_the_network_learns_what_captions_mean():
     """Two captions, two places: after a hundred steps each sketch begins at its own."""
     torch.manual_seed(0)
-    model = SketchModel(4, 8, frames=2, width=32, blocks=1)
+    model = SketchModel(
+        DiTConfig(vocabulary=4, caption_limit=8, sketch_frames=2, sketch_width=32, sketch_blocks=1)
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     places = torch.cat([sketch(x=0.3), sketch(x=0.7)]).expand(2, 2, 6)
     captions = torch.tensor([[1], [2]])

@@ -28,6 +28,9 @@ class DiTConfig:
     sketch_frames: int | None = None  # frames of the sketches that are drawn before the pictures
     sketch_width: int = 256  # of the network that draws them
     sketch_blocks: int = 4
+    paint_width: int | None = None  # channels of the painter of objects, for models with sketches
+    paint_blocks: int = 3
+    paint_scale: int = 2  # places that it paints on each side of a latent
     rotated_routing: bool = True  # route by queries and keys after their rotary turn, or before
 
     @property

@@ -14,6 +14,7 @@ from .config import DiTConfig
 from .contexts import PackedScene, ShotShape, layout_after, pack_scene
 from .layers import Block, CaptionEmbedding, CaptionReadout, NoiseLevelEmbedding, Refine, Stem
 from .memory import ContextMemory
+from .paint import Painter
 from .patches import from_patches, to_patches
 from .rope import rope_angles
 from .sketch import MAPS, SketchModel, sketch_maps
@@ -61,7 +62,8 @@ class MoCDiT(nn.Module):
             config.refine_width,
             config.refine_blocks,
             width,
-            maps=MAPS if config.sketch_frames else 0,
+            maps=(MAPS if config.sketch_frames else 0)
+            + (config.latent_channels if config.paint_width else 0),
         )
         if config.stem_width:
             self.stem = Stem(config.latent_channels, config.stem_width, config.stem_blocks)
@@ -75,6 +77,8 @@ class MoCDiT(nn.Module):
             self.sketch_in = nn.Linear(MAPS * config.cell, width)
             nn.init.zeros_(self.sketch_in.weight)
             nn.init.zeros_(self.sketch_in.bias)
+        if config.paint_width:
+            self.painter = Painter(config)
         nn.init.zeros_(self.patch_out.weight)
         nn.init.zeros_(self.patch_out.bias)
         modulation = self.modulation[1]
@@ -140,11 +144,20 @@ class MoCDiT(nn.Module):
             tokens = F.rms_norm(x[:, scene.video[number]], x.shape[-1:])
             tokens = tokens * (1 + scale[:, number, None]) + shift[:, number, None]
             predicted = from_patches(self.patch_out(tokens), self.config)
-            seen = torch.cat((shot.latents.to(predicted.dtype), predicted, drawn.to(predicted.dtype)), dim=2)
-            if shot.wanted is not None:
-                predicted, seen = predicted[:, list(shot.wanted)], seen[:, list(shot.wanted)]
-            outputs.append(self.refine(seen, predicted, condition[:, number]))
+            frames = list(range(predicted.shape[1]) if shot.wanted is None else shot.wanted)
+            told = condition[:, number]
+            parts = [shot.latents[:, frames], predicted[:, frames], drawn[:, frames]]
+            if self.config.paint_width:
+                parts.append(self._painted(shot, frames, told))
+            seen = torch.cat([part.to(predicted.dtype) for part in parts], dim=2)
+            outputs.append(self.refine(seen, predicted[:, frames], told))
         return outputs, scene
+
+    def _painted(self, shot: NoisyShot, frames: Sequence[int], condition: Tensor) -> Tensor:
+        """The object of a shot in some of its frames, zeros without a sketch: (B, frames, C, h, w)."""
+        if shot.sketch is None or not frames:
+            return torch.zeros_like(shot.latents[:, frames])
+        return self.painter(shot.sketch[:, frames], condition)
 
     def _maps(self, shot: NoisyShot) -> Tensor:
         """What the sketch of a shot says, zeros if it has none: (B, T, MAPS or 0, h, w)."""

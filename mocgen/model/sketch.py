@@ -8,6 +8,8 @@ this place lies.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +24,40 @@ MEANS = (0.5, 0.55, 0.2, 0.5, 0.0, 1.0)  # about which the values of sketches va
 SPREADS = (0.15, 0.15, 0.05, 0.7, 0.7, 0.1)  # and how much
 
 
+@dataclass(frozen=True, kw_only=True)
+class ObjectPlaces:
+    """Where the places of a frame lie in its object, as a sketch has it.
+
+    (..., size, size) where no other shape is given.
+    """
+
+    known: Tensor  # (..., 1, 1) bool: whether the sketch says anything
+    radius: Tensor  # (..., 1, 1) of the object, in frame widths
+    right: Tensor  # from the object's centre, in radii; its stretch, but not its turn, is undone
+    down: Tensor
+    u: Tensor  # the same with its turn undone too
+    v: Tensor
+    square: Tensor  # u² + v²
+    near: Tensor  # 1 in the object, 0 far from it: exp(−(ρ / 1.6)⁴), ρ² = u² + v²
+
+
+def object_places(sketch: Tensor, size: int) -> ObjectPlaces:
+    """The centres of size × size places, in the object of a sketch (..., VALUES)."""
+    x, y, radius, cos, sin, stretch = sketch.float()[..., None, None].unbind(-3)  # (..., 1, 1) each
+    known = radius > 0
+    radius = radius.clamp(min=0.02)
+    places = (torch.arange(size, device=sketch.device) + 0.5) / size
+    right, down = torch.broadcast_tensors(
+        (places - x) / radius, (places[:, None] - y) / (radius * stretch.clamp(min=0.2))
+    )
+    u, v = right * cos + down * sin, down * cos - right * sin
+    square = u.square() + v.square()
+    near = torch.exp(-(square / 1.6**2).square())
+    return ObjectPlaces(
+        known=known, radius=radius, right=right, down=down, u=u, v=v, square=square, near=near
+    )
+
+
 def sketch_maps(sketch: Tensor, size: int) -> Tensor:
     """What a sketch says at each place of a latent: (B, T, VALUES) → (B, T, MAPS, size, size).
 
@@ -30,17 +66,11 @@ def sketch_maps(sketch: Tensor, size: int) -> Tensor:
     radii, and a wider window; w = exp(−(ρ / 1.6)⁴), ρ² = u² + v². A radius of 0 says that nothing is known,
     and draws zeros.
     """
-    x, y, radius, cos, sin, stretch = sketch.float()[..., None, None].unbind(2)  # (B, T, 1, 1) each
-    known = radius > 0
-    radius = radius.clamp(min=0.02)
-    places = (torch.arange(size, device=sketch.device) + 0.5) / size
-    right, down = (places - x) / radius, (places[:, None] - y) / (radius * stretch.clamp(min=0.2))
-    u, v = right * cos + down * sin, down * cos - right * sin  # (B, T, h, w)
-    square = u.square() + v.square()
-    near, wide = torch.exp(-(square / 1.6**2).square()), torch.exp(-square / 9)
-    waves = [f(torch.pi * axis) for axis in (u, v) for f in (torch.sin, torch.cos)]
-    maps = [near, near * u, near * v, *(near * wave for wave in waves), near * 10 * radius, wide]
-    return torch.stack(maps, dim=2) * known[:, :, None]
+    at = object_places(sketch, size)  # (B, T, h, w)
+    waves = [f(torch.pi * axis) for axis in (at.u, at.v) for f in (torch.sin, torch.cos)]
+    maps = [torch.ones_like(at.u), at.u, at.v, *waves, 10 * at.radius.expand_as(at.u)]
+    wide = torch.exp(-at.square / 9)
+    return torch.stack([*(at.near * one for one in maps), wide], dim=2) * at.known[:, :, None]
 
 
 class SketchBlock(nn.Module):

@@ -90,6 +90,7 @@ class DiTTraining:
     object_weight: float = 4.0  # of latents that the object covers, in the loss
     look_weight: float = 0.0  # of the loss of classifiers of how objects look
     recall_weight: float = 0.0  # of the loss of heads that are to retrieve the shots of a returning object
+    paint_weight: float = 0.0  # of the loss of painted objects, for models with a painter
     sketch_dropout: float = 0.1  # of the shots have no sketch
     stem_weight: float = 0.0  # of the difference that the frozen stem sees between prediction and truth
     frames: int = 2  # of each shot that enter the loss: neighbouring frames tell much the same

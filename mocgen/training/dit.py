@@ -20,6 +20,7 @@ from .batches import Batch, Batches
 from .config import DiTTraining, Stage
 from .looks import LookTeacher, shows_object
 from .optim import Optimizers
+from .paint import PaintTeacher
 from .ranks import Ranks
 from .recall import RecallTeacher
 from .sharding import shard, whole
@@ -46,13 +47,18 @@ class Watcher(Protocol):
 class Pupil(nn.Module):
     """The model, and what teaches it beside the pictures."""
 
-    def __init__(self, dit: MoCDiT, *, looks: bool = False, recall: bool = False) -> None:
-        """looks: whether hidden states are to tell how objects look; recall: heads, what to retrieve."""
+    def __init__(
+        self, dit: MoCDiT, *, looks: bool = False, recall: bool = False, paint: bool = False
+    ) -> None:
+        """looks: whether hidden states are to tell how objects look; recall: heads, what to retrieve;
+        paint: the painter, how objects look where they are.
+        """
         super().__init__()
         self.dit = dit
         self.looks = LookTeacher(dit.config) if looks else None
         self.recall = RecallTeacher(dit.config) if recall else None
-        for teacher in (self.looks, self.recall):
+        self.paint = PaintTeacher() if paint else None
+        for teacher in (self.looks, self.recall, self.paint):
             if teacher is not None:
                 teacher.watch(dit)
 
@@ -105,7 +111,7 @@ def stage_at(training: DiTTraining, step: int) -> Stage:
 def step_loss(
     pupil: Pupil, batch: Batch, stage: Stage, generator: torch.Generator, training: DiTTraining
 ) -> Tensor:
-    """The flow loss, and the weighted ones of looks and retrieval where they are known."""
+    """The flow loss, and the weighted ones of painting, and of looks and retrieval where they are known."""
     loss, scene = flow_loss(
         pupil.dit,
         batch,
@@ -114,6 +120,9 @@ def step_loss(
         object_weight=training.object_weight,
         stem_weight=training.stem_weight,
     )
+    if pupil.paint is not None:
+        seeing = pupil.dit.stem if training.stem_weight else None
+        loss = loss + training.paint_weight * pupil.paint.loss(batch, seeing)
     if batch.looks is None:
         return loss
     if pupil.looks is not None:
@@ -227,7 +236,12 @@ def train_dit(
         model.sketcher.requires_grad_(False)
     if only_attention:
         freeze_all_but_attention(model)
-    pupil = Pupil(model, looks=training.look_weight > 0, recall=training.recall_weight > 0).to(ranks.device)
+    pupil = Pupil(
+        model,
+        looks=training.look_weight > 0,
+        recall=training.recall_weight > 0,
+        paint=training.paint_weight > 0,
+    ).to(ranks.device)
     if ranks.sharded:
         shard(pupil, model.blocks)
     optimizers = dit_optimizers(pupil, training)

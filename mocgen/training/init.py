@@ -23,6 +23,9 @@ ADDED = (
     "sketch_frames",
     "sketch_width",
     "sketch_blocks",
+    "paint_width",
+    "paint_blocks",
+    "paint_scale",
     "rotated_routing",
 )
 

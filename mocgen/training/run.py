@@ -116,6 +116,10 @@ def _check_model(config: TrainConfig, start: NativeModel | None, model: DiTConfi
     """Raise TrainingError where the training asks for what the model is not."""
     if config.training.recall_weight and model.rotated_routing:
         raise TrainingError("training.recall_weight needs model.rotated_routing = false")
+    if model.paint_width and not model.sketch_frames:
+        raise TrainingError("a painter needs sketches: set model.sketch_frames")
+    if config.training.paint_weight and not model.paint_width:
+        raise TrainingError("training.paint_weight needs a model with a painter: set model.paint_width")
     if model.sketch_frames not in (None, config.data.frames):
         raise TrainingError(f"data.frames must be {model.sketch_frames}, the frames of the model's sketches")
     if (

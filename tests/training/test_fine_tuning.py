@@ -73,12 +73,13 @@ def test_a_model_is_given_parts_that_change_nothing_at_first(finished, tmp_path:
     plain = MoCDiT(replace(whole.dit.config, stem_width=None, readout=None))
     save_bundle(replace(whole, dit=plain), tmp_path / "plain", training="")
     training = DiTTraining(stages=(Stage(steps=1, batch=1, shots=1),))
-    parts = DiTConfig(stem_width=16, stem_blocks=2, readout=1, sketch_frames=4)
+    added = {"stem_width": 16, "stem_blocks": 2, "readout": 1, "sketch_frames": 4, "paint_width": 8}
+    parts = DiTConfig(**added)
     before = load_start(TrainConfig(init=str(tmp_path / "plain"), training=training))
     after = load_start(TrainConfig(init=str(tmp_path / "plain"), model=parts, training=training))
     assert before is not None
     assert after is not None
-    assert after.dit.config == replace(plain.config, stem_width=16, stem_blocks=2, readout=1, sketch_frames=4)
+    assert after.dit.config == replace(plain.config, **added)
     config = before.dit.config
     latents = torch.randn(1, 4, config.latent_channels, config.latent_size, config.latent_size)
     shot = NoisyShot(

@@ -31,9 +31,10 @@ batch = 8
 
 
 def with_sketches(recipe: str) -> str:
-    """The recipe of a run whose model draws sketches first."""
+    """The recipe of a run whose model draws sketches first, and paints objects after them."""
+    sizes = "stem_blocks = 1\nsketch_frames = 8\nsketch_width = 16\npaint_width = 8\n"
     return (
-        recipe.replace("stem_blocks = 1\n", "stem_blocks = 1\nsketch_frames = 8\nsketch_width = 16\n")
+        recipe.replace("stem_blocks = 1\n", sizes).replace("look_weight", "paint_weight = 0.1\nlook_weight")
         + SKETCHES
     )
 
@@ -96,6 +97,7 @@ def test_sketches_of_a_killed_run_are_the_same(finished, tmp_path: Path):
     [
         (SKETCHES, "", r"set sketch_training\.steps"),
         ("sketch_frames = 8\n", "", r"set model\.sketch_frames"),
+        ("paint_width = 8\n", "", r"set model\.paint_width"),
         ("sketch_frames = 8\n", "sketch_frames = 4\n", r"data\.frames must be 4"),
         ("look_weight", "recall_weight = 0.1\nlook_weight", "recall_weight needs"),
     ],

@@ -71,6 +71,22 @@ shot_span = 4
 look_weight = 0.1
 """
 
+SKETCHES = """
+[sketch_training]
+steps = 3
+batch = 8
+"""
+
+
+@pytest.fixture(scope="session")
+def full_recipe() -> str:
+    """The run with all that a recipe may have: sketches, a painter, heads that are taught to retrieve."""
+    text = RECIPE.replace("depth = 1", "depth = 3")
+    text = text.replace(
+        "readout = 1\n", "readout = 1\nsketch_frames = 8\nsketch_width = 16\npaint_width = 8\n"
+    )
+    return text.replace("look_weight", "recall_weight = 0.1\npaint_weight = 0.1\nlook_weight") + SKETCHES
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:

@@ -29,8 +29,11 @@ def torchrun(recipe: Path, out: Path, *options: str) -> subprocess.CompletedProc
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_processes_train_as_one_with_the_whole_model_or_a_part(recipe: Path, tmp_path: Path) -> None:
-    text = recipe.read_text()
+def test_processes_train_as_one_with_the_whole_model_or_a_part(
+    recipe: Path, full_recipe: str, tmp_path: Path
+) -> None:
+    text = full_recipe
+    recipe.write_text(text)
     result = torchrun(recipe, tmp_path / "two")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [str(tmp_path / "two" / "model")]  # printed once

@@ -23,21 +23,6 @@ from mocgen.training.world.sketches import sketch
 
 pytestmark = pytest.mark.usefixtures("_own_threads")
 
-SKETCHES = """
-[sketch_training]
-steps = 3
-batch = 8
-"""
-
-
-def with_sketches(recipe: str) -> str:
-    """The recipe of a run whose model draws sketches first, and paints objects after them."""
-    sizes = "stem_blocks = 1\nsketch_frames = 8\nsketch_width = 16\npaint_width = 8\n"
-    return (
-        recipe.replace("stem_blocks = 1\n", sizes).replace("look_weight", "paint_weight = 0.1\nlook_weight")
-        + SKETCHES
-    )
-
 
 @pytest.mark.parametrize(
     ("motion", "camera"),
@@ -61,9 +46,8 @@ def test_a_sketch_is_where_the_object_is(motion: str, camera: str):
     assert (np.ptp(sin) > 0.5) == (motion == "spins")
 
 
-def test_a_run_learns_sketches_first_and_keeps_them(finished, tmp_path: Path):
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(with_sketches(finished.recipe.read_text()))
+def test_a_run_learns_sketches_first_and_keeps_them(recipe: Path, full_recipe: str, tmp_path: Path):
+    recipe.write_text(full_recipe)
     heard = []
     model = train(recipe, tmp_path / "run", on_progress=heard.append)
     assert [p.done for p in heard if p.part == "sketches"] == [1, 2, 3]
@@ -73,9 +57,8 @@ def test_a_run_learns_sketches_first_and_keeps_them(finished, tmp_path: Path):
     assert weights["dit.sketch_in.weight"].abs().max() > 0  # it begins at zero: the DiT learned to use them
 
 
-def test_sketches_of_a_killed_run_are_the_same(finished, tmp_path: Path):
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(with_sketches(finished.recipe.read_text()))
+def test_sketches_of_a_killed_run_are_the_same(recipe: Path, full_recipe: str, tmp_path: Path):
+    recipe.write_text(full_recipe)
     train(recipe, tmp_path / "whole")
 
     class Killed(Exception):
@@ -95,25 +78,23 @@ def test_sketches_of_a_killed_run_are_the_same(finished, tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (SKETCHES, "", r"set sketch_training\.steps"),
+        ("steps = 3\nbatch = 8\n", "", r"set sketch_training\.steps"),
         ("sketch_frames = 8\n", "", r"set model\.sketch_frames"),
         ("paint_width = 8\n", "", r"set model\.paint_width"),
         ("sketch_frames = 8\n", "sketch_frames = 4\n", r"data\.frames must be 4"),
-        ("look_weight", "recall_weight = 0.1\nlook_weight", "recall_weight needs"),
+        ("rotated_routing = false", "rotated_routing = true", "recall_weight needs"),
     ],
 )
-def test_what_does_not_fit_is_named(finished, tmp_path: Path, old: str, new: str, said: str):
-    recipe = tmp_path / "recipe.toml"
-    text = with_sketches(finished.recipe.read_text())
-    if "recall" in new:
-        text = text.replace("rotated_routing = false", "rotated_routing = true")
-    recipe.write_text(text.replace(old, new))
+def test_what_does_not_fit_is_named(
+    recipe: Path, full_recipe: str, tmp_path: Path, old: str, new: str, said: str
+):
+    recipe.write_text(full_recipe.replace(old, new))
     with pytest.raises(TrainingError, match=said):
         train(recipe, tmp_path / "run")
 
 
-def test_some_sketches_are_wiped_out(finished):
-    config = parse_config(with_sketches(finished.recipe.read_text()), finished.recipe)
+def test_some_sketches_are_wiped_out(finished, full_recipe: str):
+    config = parse_config(full_recipe, finished.recipe)
     training = replace(config.training, sketch_dropout=0.25)
     source = WorldSource(load_pool(finished.folder / "pool.safetensors"), training)
     vocabulary = Vocabulary.of(WORDS, STOP_WORDS)

@@ -136,8 +136,19 @@ class MoCDiT(nn.Module):
                 condition = told + self.readout(x, scene.text)
             shared = self.modulation(condition).unflatten(-1, (6, -1))  # (B, G, 6, W)
             x = block(x, shared, segment, context)
+        return self._pictures(x, condition, scene, shots, maps), scene
+
+    def _pictures(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        scene: PackedScene,
+        shots: Sequence[NoisyShot],
+        maps: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """Tokens (B, L, W) behind the last block → what each shot wants, under its condition (B, G, W)."""
         shift, scale = self.final_modulation(condition).chunk(2, dim=-1)  # (B, G, W) each
-        outputs = []
+        outputs = list[Tensor]()
         for number, (shot, drawn) in enumerate(
             zip(shots, maps, strict=True), start=len(scene.video) - len(shots)
         ):
@@ -145,13 +156,13 @@ class MoCDiT(nn.Module):
             tokens = tokens * (1 + scale[:, number, None]) + shift[:, number, None]
             predicted = from_patches(self.patch_out(tokens), self.config)
             frames = list(range(predicted.shape[1]) if shot.wanted is None else shot.wanted)
-            told = condition[:, number]
+            own = condition[:, number]
             parts = [shot.latents[:, frames], predicted[:, frames], drawn[:, frames]]
             if self.config.paint_width:
-                parts.append(self._painted(shot, frames, told))
+                parts.append(self._painted(shot, frames, own))
             seen = torch.cat([part.to(predicted.dtype) for part in parts], dim=2)
-            outputs.append(self.refine(seen, predicted[:, frames], told))
-        return outputs, scene
+            outputs.append(self.refine(seen, predicted[:, frames], own))
+        return outputs
 
     def _painted(self, shot: NoisyShot, frames: Sequence[int], condition: Tensor) -> Tensor:
         """The object of a shot in some of its frames, zeros without a sketch: (B, frames, C, h, w)."""

@@ -62,8 +62,7 @@ class MoCDiT(nn.Module):
             config.refine_width,
             config.refine_blocks,
             width,
-            maps=(MAPS if config.sketch_frames else 0)
-            + (config.latent_channels if config.paint_width else 0),
+            known=bool(config.sketch_frames) * MAPS + bool(config.paint_width) * config.latent_channels,
         )
         if config.stem_width:
             self.stem = Stem(config.latent_channels, config.stem_width, config.stem_blocks)

@@ -147,22 +147,22 @@ class Stem(nn.Module):
 class Refine(nn.Module):
     """Convolutional refinement of a predicted frame, conditioned on noise level and caption.
 
-    Sees the noisy latents, the transformer's prediction and the maps of the sketch, if the model has any;
-    adds a correction that starts at zero.
+    Sees the noisy latents, the transformer's prediction and what is known of the object, if anything: the
+    maps of the sketch, and what is painted after it. Adds a correction that starts at zero.
     """
 
     def __init__(
-        self, latent_channels: int, channels: int, blocks: int, condition: int, *, maps: int
+        self, latent_channels: int, channels: int, blocks: int, condition: int, *, known: int
     ) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(2 * latent_channels + maps, channels, 3, padding=1)
+        self.enter = nn.Conv2d(2 * latent_channels + known, channels, 3, padding=1)
         self.blocks = nn.ModuleList(RefineBlock(channels, condition) for _ in range(blocks))
         self.leave = nn.Conv2d(channels, latent_channels, 3, padding=1)
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, seen: Tensor, predicted: Tensor, condition: Tensor) -> Tensor:
-        """seen: (B, T, 2·C + maps, h, w); predicted: (B, T, C, h, w); condition: (B, W). Like predicted."""
+        """seen: (B, T, 2·C + known, h, w); predicted: (B, T, C, h, w); condition: (B, W). Like predicted."""
         x = self.enter(seen.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = block(x, condition.repeat_interleave(seen.shape[1], dim=0))

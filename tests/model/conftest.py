@@ -11,22 +11,35 @@ from mocgen.model.config import DiTConfig
 from mocgen.model.dit import MoCDiT, NoisyShot
 
 
+@pytest.fixture(scope="session")
+def random_model() -> Callable[[DiTConfig], MoCDiT]:
+    """A model with random weights everywhere (a fresh one predicts zeros)."""
+
+    def make(config: DiTConfig) -> MoCDiT:
+        torch.manual_seed(0)
+        model = MoCDiT(config).eval()
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        return model
+
+    return make
+
+
 @pytest.fixture(
     scope="session",
-    params=[{}, {"stem_width": 8, "readout": 1, "sketch_frames": 8, "rotated_routing": False}],
+    params=[
+        {},
+        {"stem_width": 8, "readout": 1, "sketch_frames": 8, "paint_width": 8, "rotated_routing": False},
+    ],
     ids=["plain", "with-all-parts"],
 )
-def model(request: pytest.FixtureRequest) -> MoCDiT:
-    """Three layers, two heads, random weights everywhere (a fresh model predicts zeros)."""
-    torch.manual_seed(0)
+def model(request: pytest.FixtureRequest, random_model: Callable[[DiTConfig], MoCDiT]) -> MoCDiT:
+    """Three layers and two heads."""
     config = DiTConfig(
         width=64, depth=3, heads=2, vocabulary=40, latent_size=8, refine_width=16, refine_blocks=1,
         rope_axes=(8, 8, 8, 8), **request.param,
     )  # fmt: skip
-    model = MoCDiT(config).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model
+    return random_model(config)
 
 
 @pytest.fixture

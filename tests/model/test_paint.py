@@ -78,13 +78,8 @@ def test_the_painter_learns_what_conditions_mean():
 
 
 @pytest.fixture(scope="module")
-def model() -> MoCDiT:
-    """With random weights everywhere."""
-    torch.manual_seed(0)
-    model = MoCDiT(CONFIG).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model
+def model(random_model) -> MoCDiT:
+    return random_model(CONFIG)
 
 
 def test_pictures_contain_what_is_painted(model):

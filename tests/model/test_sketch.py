@@ -48,13 +48,8 @@ def test_normalised_and_back():
 
 
 @pytest.fixture(scope="module")
-def model() -> MoCDiT:
-    """With random weights everywhere."""
-    torch.manual_seed(0)
-    model = MoCDiT(CONFIG).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model
+def model(random_model) -> MoCDiT:
+    return random_model(CONFIG)
 
 
 def test_a_sketch_is_a_function_of_caption_and_seed(model):

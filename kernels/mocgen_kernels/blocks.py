@@ -21,7 +21,7 @@ from torch import Tensor
 from mocgen_kernels.selection import Selection
 
 Item = TypeVar("Item")
-_VISITORS = 384  # of a context in a chunk: fewer do not outweigh reading its keys and values
+_VISITORS = 1024  # of a context in a chunk: fewer do not outweigh reading its keys and values
 _WORTH_THREADS = 1 << 20  # numbers to work on
 
 
@@ -49,8 +49,9 @@ class HeadBlock:
         return selection.words[self.batch, self.begin : self.end]
 
     def chunks(self, length: int) -> list[slice]:
-        """Chunks of `length` queries."""
-        return [slice(start, min(start + self.step, length)) for start in range(0, length, self.step)]
+        """Cut `length` queries into as few chunks of equal size."""
+        size = -(-length // -(-length // self.step))
+        return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def head_blocks(selection: Selection) -> list[HeadBlock]:

@@ -3,15 +3,18 @@
 Queries are worked on in chunks of a head or a few, so that their tensors stay in the caches. Within a chunk
 the anchors are a dense pass per group of queries. Routed contexts are visited one by one (context-major): the
 queries that chose the context are gathered and attend to it, and their partial results become rows of a
-table. A query's output is the sum of its rows, weighted by the softmax of their log-sum-exps. In the backward
-pass, with the log-sum-exp and the output of the whole query, the gradients of each part are exact by
-themselves and only have to be added.
+table. A query's output is the sum of its rows over that of their denominators. In the backward pass, with the
+log-sum-exp and the output of the whole query, the gradients of each part are exact by themselves and only
+have to be added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,11 +24,25 @@ from mocgen_kernels.blocks import HeadBlock, Scratch, for_each, head_blocks, kee
 from mocgen_kernels.compensation import summaries
 from mocgen_kernels.grouped import context_spans, grouped_attention
 from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.parts import (
+    MOST_LOGITS,
+    FusedQueries,
+    Queries,
+    Rows,
+    Slopes,
+    Values,
+    grouped,
+    is_fused,
+    precise,
+    widened,
+)
 from mocgen_kernels.selection import Selection
 from mocgen_kernels.visits import Visits
 
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_ROWS = 1024  # queries that attend to their anchors at a time
+_MOST = 2.0**64  # of a denominator: beyond, the reference was too low
+Keys = TypeVar("Keys")
+_scratch = Scratch()  # kept from call to call
 
 
 def routed_attention(
@@ -51,14 +68,18 @@ def attend(
     """
     keep_freed_memory()
     out = torch.empty(q.shape, dtype=q.dtype)
-    lse = torch.empty(q.shape[:3], dtype=_precise(q))
-    scratch = Scratch()
+    lse = torch.empty(q.shape[:3], dtype=precise(q))
+    layout = selection.layout
 
     def work(block: HeadBlock) -> None:
-        keys = _Keys.of(block, k, v, k_means, v_means).contiguous()
-        for chunk in block.chunks(q.shape[1]):
-            part = _attend(block, chunk, block.of(q)[:, :, chunk].contiguous(), keys, selection, scratch)
-            block.of(out)[:, :, chunk], block.of(lse)[:, :, chunk] = part
+        keys = _forward(block, k, v, layout, wide=not is_fused(k.dtype))
+        means = None
+        if k_means is not None and v_means is not None:
+            means = _forward(block, k_means, v_means, layout, wide=True)
+        for span in block.chunks(q.shape[1]):
+            chunk = _Chunk.of(block, span, selection)
+            results = (block.of(x)[0, :, span] for x in (out, lse))
+            _attend(chunk, block.of(q)[0, :, span], keys, means, *results)
 
     for_each(head_blocks(selection), work)
     return out, lse
@@ -77,180 +98,223 @@ def gradients(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k, v, k_means and v_means, from what `attend` took and gave."""
     dq = torch.empty(q.shape, dtype=q.dtype)
-    sums = [None if x is None else torch.zeros(x.shape, dtype=_precise(x)) for x in (k, v, k_means, v_means)]
-    scratch = Scratch()
+    every = (k, v, k_means, v_means)
+    sums = [None if x is None else torch.zeros(x.shape, dtype=precise(x)) for x in every]
+    dk, dv, dk_means, dv_means = sums
+    layout = selection.layout
 
     def work(block: HeadBlock) -> None:
-        keys, slopes = _Keys.of(block, k, v, k_means, v_means).contiguous(), _Keys.of(block, *sums)
-        for chunk in block.chunks(q.shape[1]):
-            rows = _Rows(*(block.of(x)[:, :, chunk].contiguous() for x in (grad, q, out, lse)))
-            block.of(dq)[:, :, chunk] = _add_gradients(block, chunk, rows, keys, slopes, selection, scratch)
+        keys = _backward(block, k, v, dk, dv, layout)
+        means = None
+        if k_means is not None and v_means is not None:
+            means = _backward(block, k_means, v_means, dk_means, dv_means, layout)
+        for span in block.chunks(q.shape[1]):
+            chunk = _Chunk.of(block, span, selection)
+            rows = Rows.of(*(block.of(x)[0, :, span] for x in (q, grad, out, lse)))
+            _add_gradients(chunk, rows, keys, means, block.of(dq)[0, :, span])
 
     for_each(head_blocks(selection), work)
     return dq, *(None if x is None else x.to(q.dtype) for x in sums)
 
 
 @dataclass(frozen=True)
-class _Keys:
-    """Keys and values of a block, or their gradients: of tokens and, with compensation, of whole contexts."""
+class _Heads(Generic[Keys]):
+    """Keys and values of h heads, in the form in which they are needed."""
 
-    k: Tensor  # (1, h, L, D)
-    v: Tensor  # (1, h, L, D)
-    k_means: Tensor | None  # (1, h, C, D)
-    v_means: Tensor | None  # (1, h, C, D)
+    of: Callable[[int, slice, int], Keys]  # some tokens of a head, in groups
+    block: HeadBlock
+    layout: ContextLayout
 
-    @classmethod
-    def of(cls, block: HeadBlock, *tensors: Tensor | None) -> _Keys:
-        """The block's part of (B, L, H, D) or (B, C, H, D), views."""
-        return cls(*(None if x is None else block.of(x) for x in tensors))  # type: ignore[arg-type]
+    @cached_property
+    def contexts(self) -> list[Keys]:
+        """Every context of every head, head by head."""
+        spans = [slice(*bounds) for bounds in pairwise(self.layout.offsets)]
+        return [self.of(head, span, 1) for head in range(self.block.heads) for span in spans]
 
-    def contiguous(self) -> _Keys:
-        """The same with rows next to each other in memory."""
-        every = (self.k, self.v, self.k_means, self.v_means)
-        return _Keys(*(None if x is None else x.contiguous() for x in every))  # type: ignore[arg-type]
 
-    def contexts(self, layout: ContextLayout) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of every context of every head, head by head, views: (1, 1, n, D) each."""
-        every = zip(self.k.split(1, dim=1), self.v.split(1, dim=1), strict=True)
-        return [
-            pair
-            for head in every
-            for pair in zip(*(x.split(layout.lengths, dim=2) for x in head), strict=True)
-        ]
+def _forward(block: HeadBlock, k: Tensor, v: Tensor, layout: ContextLayout, *, wide: bool) -> _Heads[Values]:
+    """As the forward pass needs (B, L, H, D): for products, or not."""
+    k, v = block.of(k)[0], block.of(v)[0]
+    k, v = (widened(k, 1.0), v.to(precise(v)).contiguous()) if wide else (k.contiguous(), v.contiguous())
+
+    def of(head: int, some: slice, groups: int) -> Values:
+        return Values(grouped(k[head], some, groups).transpose(1, 2), grouped(v[head], some, groups))
+
+    return _Heads(of, block, layout)
+
+
+def _backward(
+    block: HeadBlock, k: Tensor, v: Tensor, dk: Tensor, dv: Tensor, layout: ContextLayout
+) -> _Heads[Slopes]:
+    """As the backward pass needs (B, L, H, D), and the sums that it adds to."""
+    k, v = (widened(block.of(x)[0], 1.0) for x in (k, v))
+    dk, dv = (block.of(x)[0] for x in (dk, dv))
+
+    def of(head: int, some: slice, groups: int) -> Slopes:
+        key, value, *slopes = (grouped(x[head], some, groups) for x in (k, v, dk, dv))
+        return Slopes(key.transpose(1, 2), value.transpose(1, 2), key[..., :-1], *slopes)
+
+    return _Heads(of, block, layout)
+
+
+class _Part(NamedTuple, Generic[Keys]):
+    """Some queries of a chunk, and keys that they attend to."""
+
+    rows: slice | Tensor  # of the chunk, counted head by head; numbers for a visit
+    groups: int
+    keys: Keys
+    first: bool  # of the parts of these queries
+    bias: Tensor | None = None  # on top of the logits
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """What the backward pass needs of some queries; of whole rows."""
+class _Anchors:
+    """Groups of equally many queries, each with as many anchors of its own, and other anchors of them all."""
 
-    grad: Tensor  # (1, h, m, D)
-    q: Tensor  # (1, h, m, D)
-    out: Tensor  # (1, h, m, D)
-    lse: Tensor  # (1, h, m)
+    rows: slice
+    own: slice
+    others: list[slice]
+    groups: int = 1
 
-    def span(self, span: slice) -> _Rows:
-        return _Rows(*(x[:, :, span] for x in (self.grad, self.q, self.out, self.lse)))
+    def joined(self, other: _Anchors) -> _Anchors | None:
+        """With a group that follows; None if it does not fit."""
+        size, count = (x.stop - x.start for x in (other.rows, other.own))
+        groups = self.groups + 1
+        rows, own = slice(self.rows.start, other.rows.stop), slice(self.own.start, other.own.stop)
+        fits = rows.stop - rows.start == groups * size and own.stop - own.start == groups * count
+        few = groups * size * count <= MOST_LOGITS
+        return _Anchors(rows, own, self.others, groups) if fits and few and self.others == other.others else None
 
-    def at(self, rows: Tensor) -> _Rows:
-        """Those of the given numbers, counted head by head: (1, 1, m, D) each."""
-        every = (x.flatten(1, 2)[:, None] for x in (self.grad, self.q, self.out, self.lse))
-        return _Rows(*(x.index_select(2, rows) for x in every))
 
-    def gradients(self, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """What keys and values (1, h, n, D) contribute to dq, and their own dk and dv."""
-        return _backward(self.grad, self.q, k, v, self.out, self.lse, 0.0, False, attn_mask=bias)
+@dataclass(frozen=True)
+class _Chunk:
+    """Q neighbouring queries of every head of a block, which are worked on together."""
+
+    block: HeadBlock
+    span: slice
+    selection: Selection
+    visits: Visits
+
+    @classmethod
+    def of(cls, block: HeadBlock, span: slice, selection: Selection) -> _Chunk:
+        """With its visits."""
+        visits = Visits.of(block.words(selection)[:, span], selection.layout.count)
+        return cls(block, span, selection, visits)
+
+    def parts(self, keys: _Heads[Keys], means: _Heads[Keys] | None) -> Iterator[_Part[Keys]]:
+        """Anchors, means of skipped contexts, visits."""
+        for anchors in self._anchors():
+            for head in range(self.block.heads):
+                rows, groups = self._rows(head, anchors.rows), anchors.groups
+                yield _Part(rows, groups, keys.of(head, anchors.own, groups), first=True)
+                for span in anchors.others:
+                    yield _Part(rows, 1, keys.of(head, span, 1), first=False)
+        if means is not None:
+            for some in summaries(self.block, self.span, self.selection):
+                for head, bias in enumerate(some.bias):
+                    rows = self._rows(head, some.span)
+                    yield _Part(rows, 1, means.of(head, slice(None), 1), first=False, bias=bias)
+        for visitors, context in zip(self.visits.rows.split(self.visits.counts), keys.contexts, strict=True):
+            if len(visitors):
+                yield _Part(visitors, 1, context, first=True)
+
+    def _anchors(self) -> list[_Anchors]:
+        """All queries of a head, and their anchors."""
+        found = list[_Anchors]()
+        for group in self.selection.groups:
+            start, stop = max(group.start, self.span.start), min(group.stop, self.span.stop)
+            spans = context_spans(self.selection.layout, group.anchors) if start < stop else []
+            own, *others = sorted((slice(*span) for span in spans), key=lambda span: span.start - span.stop) or [None]
+            for begin in range(start, stop, _ROWS):
+                rows = slice(begin - self.span.start, min(begin + _ROWS, stop) - self.span.start)
+                anchors = _Anchors(rows, own, others)
+                joined = found[-1].joined(anchors) if found else None
+                found[-1:] = [joined] if joined else [*found[-1:], anchors]
+        return found
+
+    def _rows(self, head: int, some: slice) -> slice:
+        first = head * (self.span.stop - self.span.start)
+        return slice(first + some.start, first + some.stop)
+
+    def table(
+        self, name: str, dtype: torch.dtype, *shape: int
+    ) -> tuple[Tensor, Callable[[_Part[Any]], Tensor]]:
+        """A table (h · Q + n, …), and where in it the result of a part belongs, visits in their order."""
+        table = _scratch.take(name, (len(self.visits.order), *shape), dtype)
+        base, *parts = table.split([len(self.visits.begins), *self.visits.counts])
+        visits = iter([part[None] for part in parts if len(part)])
+
+        def place(part: _Part[Any]) -> Tensor:
+            return grouped(base, part.rows, part.groups) if isinstance(part.rows, slice) else next(visits)
+
+        return table, place
 
 
 def _attend(
-    block: HeadBlock, chunk: slice, q: Tensor, keys: _Keys, selection: Selection, scratch: Scratch
+    chunk: _Chunk,
+    q: Tensor,
+    keys: _Heads[Values],
+    means: _Heads[Values] | None,
+    out: Tensor,
+    lse: Tensor,
+) -> None:
+    """Write output (h, Q, D) and log-sum-exp (h, Q) of the queries (h, Q, D) of a chunk."""
+    queries = Queries.of(q)
+    sums, total = _sums(chunk, queries, keys, means)
+    if not bool(total.amax() < _MOST):
+        _raise_references(chunk, queries, keys, means)
+        sums, total = _sums(chunk, queries, keys, means, referenced=True)
+    torch.div(sums.view(q.shape), total.view(*lse.shape, 1), out=out)
+    torch.sub(total.log_().view(lse.shape), queries.shift.view(lse.shape), out=lse)
+
+
+def _sums(
+    chunk: _Chunk,
+    queries: Queries | FusedQueries,
+    keys: _Heads[Values],
+    means: _Heads[Values] | None,
+    *,
+    referenced: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Output (1, h, Q, D) and log-sum-exp (1, h, Q) of a chunk of queries (1, h, Q, D)."""
-    length, dim = q.shape[1] * q.shape[2], q.shape[3]
-    visits = Visits.of(block.words(selection)[:, chunk], selection.layout.count)
-    table = scratch.take("table", (1, 1, len(visits.order), dim), _precise(q))
-    base, *parts = table.split([length, *visits.counts], dim=2)
-    lses = [_anchored(block, chunk, q, keys, selection, base.view(q.shape)).view(1, 1, -1)]
-    rows_q = q.view(1, 1, length, dim)
-    contexts = zip(visits.rows.split(visits.counts), keys.contexts(selection.layout), parts, strict=True)
-    for some, (k, v), part in contexts:
-        if len(some):
-            out, lse = _forward(rows_q.index_select(2, some), k, v)[:2]
-            part.copy_(out)
-            lses.append(lse)
-    weights, lse = visits.softmax(torch.cat(lses, dim=2).view(-1).to(table.dtype))
-    return visits.sums(table.view(-1, dim), weights).view(q.shape), lse.view(q.shape[:3])
+    """Numerators (h · Q, D) and denominators (h · Q,); references are set before, unless they are."""
+    visits, dtype = chunk.visits, queries.shift.dtype
+    table, numerators = chunk.table("table", dtype, keys.contexts[0].v.shape[-1])
+    totals, denominators = chunk.table("totals", dtype)
+    for part in chunk.parts(keys, means):
+        some, places = queries.take(part.rows, part.groups), (numerators(part), denominators(part))
+        if not part.first:
+            some.add(part.keys, part.bias, *places)
+        elif isinstance(part.rows, slice) and not referenced:
+            some.begin(part.keys, *places)
+        else:
+            some.write(part.keys, *places)
+    length = len(visits.begins)
+    return visits.sums(table), totals[:length].index_add(0, visits.rows, totals[length:])
 
 
-def _anchored(
-    block: HeadBlock, chunk: slice, q: Tensor, keys: _Keys, selection: Selection, out: Tensor
-) -> Tensor:
-    """Attention to the anchors, and to the means of skipped contexts, into `out`; the log-sum-exp."""
-    lse = torch.empty(q.shape[:3], dtype=out.dtype)
-    for span, anchors in _anchors(chunk, selection):
-        k, v = (gather_spans(x, anchors) for x in (keys.k, keys.v))
-        out[:, :, span], lse[:, :, span] = _forward(q[:, :, span], k, v)[:2]
-    if keys.k_means is not None:
-        for some in summaries(block, chunk, selection, q.dtype):
-            span = some.span
-            part, part_lse = _forward(q[:, :, span], keys.k_means, keys.v_means, attn_mask=some.bias)[:2]
-            part_lse.masked_fill_(some.nothing, -torch.inf)
-            out[:, :, span], lse[:, :, span] = _merged(out[:, :, span], lse[:, :, span], part, part_lse)
-    return lse
+def _raise_references(
+    chunk: _Chunk, queries: Queries | FusedQueries, keys: _Heads[Values], means: _Heads[Values] | None
+) -> None:
+    """Make the references of a chunk no less than the highest logits."""
+    excess = torch.zeros_like(queries.shift)
+    for part in chunk.parts(keys, means):
+        peaks = queries.take(part.rows, part.groups).peaks(part.keys, part.bias).view(-1)
+        if isinstance(part.rows, slice):
+            torch.maximum(excess[part.rows], peaks, out=excess[part.rows])
+        else:
+            excess.scatter_reduce_(0, part.rows, peaks, "amax")
+    queries.shift.sub_(excess)
 
 
 def _add_gradients(
-    block: HeadBlock,
-    chunk: slice,
-    rows: _Rows,
-    keys: _Keys,
-    slopes: _Keys,
-    selection: Selection,
-    scratch: Scratch,
-) -> Tensor:
-    """dq (1, h, Q, D) of a chunk of queries; what they contribute to other gradients goes into `slopes`."""
-    length, dim = rows.q.shape[1] * rows.q.shape[2], rows.q.shape[3]
-    visits = Visits.of(block.words(selection)[:, chunk], selection.layout.count)
-    table = scratch.take("table", (1, 1, len(visits.order), dim), _precise(rows.q))
-    base, *parts = table.split([length, *visits.counts], dim=2)
-    base = base.view(rows.q.shape)
-    for span, anchors in _anchors(chunk, selection):
-        k, v = (gather_spans(x, anchors) for x in (keys.k, keys.v))
-        base[:, :, span], k_part, v_part = rows.span(span).gradients(k, v)
-        add_to_spans(slopes.k, anchors, k_part)
-        add_to_spans(slopes.v, anchors, v_part)
-    contexts = (x.contexts(selection.layout) for x in (keys, slopes))
-    visitors = visits.rows.split(visits.counts)
-    for some, (k, v), (dk, dv), part in zip(visitors, *contexts, parts, strict=True):
-        if len(some):
-            q_part, k_part, v_part = rows.at(some).gradients(k, v)
-            part.copy_(q_part)
-            dk.add_(k_part)
-            dv.add_(v_part)
-    dq = visits.sums(table.view(-1, dim)).view(rows.q.shape)
-    if keys.k_means is not None:
-        assert keys.v_means is not None
-        assert slopes.k_means is not None
-        assert slopes.v_means is not None
-        for some in summaries(block, chunk, selection, rows.q.dtype):
-            q_part, k_part, v_part = rows.span(some.span).gradients(
-                keys.k_means, keys.v_means, bias=some.bias
-            )
-            dq[:, :, some.span].add_(q_part)
-            slopes.k_means.add_(k_part)
-            slopes.v_means.add_(v_part)
-    return dq
-
-
-def _anchors(chunk: slice, selection: Selection) -> Iterator[tuple[slice, list[tuple[int, int]]]]:
-    """For every run of queries of the chunk that share anchors: where it lies in it, and the token spans."""
-    for group in selection.groups:
-        start, stop = max(group.start, chunk.start), min(group.stop, chunk.stop)
-        if start < stop:
-            span = slice(start - chunk.start, stop - chunk.start)
-            yield span, context_spans(selection.layout, group.anchors)
-
-
-def _merged(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> tuple[Tensor, Tensor]:
-    """Two partial softmaxes (..., D) and (...) made one; `out` may be written to.
-
-    With a = exp(lse) and b = exp(part_lse), the whole is (a · out + b · part) / (a + b): a step of size
-    sigmoid(part_lse − lse) from `out` to `part`, which cannot overflow.
-    """
-    weight = part_lse.sub(lse).sigmoid_()
-    return out.lerp_(part.to(out.dtype), weight[..., None]), torch.logaddexp(lse, part_lse)
-
-
-def _precise(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-def gather_spans(x: Tensor, spans: list[tuple[int, int]]) -> Tensor:
-    """Tokens of the given ranges of (1, h, L, D): (1, h, n, D); a view where there is one range."""
-    parts = [x[:, :, begin:end] for begin, end in spans]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-
-
-def add_to_spans(x: Tensor, spans: list[tuple[int, int]], part: Tensor) -> None:
-    """Add (1, h, n, D) to the tokens of the given ranges of x (1, h, L, D)."""
-    for (begin, end), piece in zip(spans, part.split([e - b for b, e in spans], dim=2), strict=True):
-        x[:, :, begin:end].add_(piece)
+    chunk: _Chunk, rows: Rows, keys: _Heads[Slopes], means: _Heads[Slopes] | None, dq: Tensor
+) -> None:
+    """Write dq (h, Q, D) of the queries of a chunk; add what they contribute to other gradients."""
+    table, place = chunk.table("table", rows.q.dtype, dq.shape[2])
+    for part in chunk.parts(keys, means):
+        some = rows.take(part.rows, part.groups)
+        if part.first:
+            some.write(part.keys, place(part))
+        else:
+            some.add(part.keys, part.bias, place(part))
+    torch.mul(chunk.visits.sums(table).view(dq.shape), dq.shape[2] ** -0.5, out=dq)

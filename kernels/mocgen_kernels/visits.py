@@ -43,9 +43,9 @@ class Visits:
         chosen = torch.bincount(queries, minlength=length)  # (h · Q,)
         begins = chosen.cumsum(0).sub_(chosen).add_(number[:length])
         order = torch.empty_like(number)
-        order[begins] = number[:length]
+        order.scatter_(0, begins, number[:length])
         places = queries + number[1 : len(queries) + 1]  # of the pairs in `order`, query by query
-        order[places.index_select(0, by_context)] = number[length:]
+        order.scatter_(0, places.index_select(0, by_context), number[length:])
         return cls(
             counts=torch.bincount(contexts, minlength=count).tolist(),
             rows=queries.index_select(0, by_context),
@@ -53,20 +53,9 @@ class Visits:
             begins=begins,
         )
 
-    def sums(self, table: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Sum of every query's rows of the table (h · Q + n, D), weighted (h · Q + n,): (h · Q, D)."""
-        if weights is not None:
-            weights = weights.index_select(0, self.order)
-        return embedding_bag(self.order, table, self.begins, mode="sum", per_sample_weights=weights)
-
-    def softmax(self, lse: Tensor) -> tuple[Tensor, Tensor]:
-        """From log-sum-exps of the table's rows: their shares in their queries, the queries' own (h · Q,)."""
-        length = len(self.begins)
-        peak = lse[:length].scatter_reduce(0, self.rows, lse[length:], "amax")
-        rows = torch.cat((torch.arange(length), self.rows))
-        weights = (lse - peak.index_select(0, rows)).exp_()
-        total = torch.zeros_like(peak).index_add_(0, rows, weights)
-        return weights.div_(total.index_select(0, rows)), peak.add_(total.log())
+    def sums(self, table: Tensor) -> Tensor:
+        """Sum of every query's rows of the table (h · Q + n, D): (h · Q, D)."""
+        return embedding_bag(self.order, table, self.begins, mode="sum")
 
 
 def _argsort(x: Tensor, bound: int) -> Tensor:

@@ -18,6 +18,7 @@ from mocgen_kernels.blocks import keep_freed_memory
 from mocgen_kernels.grouped import context_spans, gather_contexts
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.lists import Batch, Lists
+from mocgen_kernels.parts import are_near, is_fused, largest_norm
 from mocgen_kernels.selection import Selection
 
 MOST_NUMBERS = 1 << 22  # of queries that are gathered at a time
@@ -33,21 +34,46 @@ def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> T
 def attend(
     q: Tensor, k: Tensor, v: Tensor, k_means: Tensor | None, v_means: Tensor | None, selection: Selection
 ) -> tuple[Tensor, Tensor]:
-    """Output (B, Lq, H, D) for a selection with words, and the log-sum-exp of every part (C, B · Lq · H)."""
+    """Output (B, Lq, H, D) and log-sum-exp (B · Lq · H,) for a selection with words."""
     keep_freed_memory()
+    scale = q.shape[-1] ** -0.5
+    simple = not is_fused(q.dtype) and are_near(largest_norm(q) * largest_norm(k) * scale)
+    out, lse = (_by_products if simple else _by_fused)(q, k, v, selection)
+    return out.view(q.shape).to(q.dtype), lse
+
+
+def _by_products(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
+    """Output (N, D) and log-sum-exp (N,) where exp of all logits is harmless: nothing is subtracted from them."""
+    dim, lists, rows = q.shape[-1], selection.lists, q.reshape(-1, q.shape[-1])
+    table, totals = (torch.empty(lists.count, *shape, dtype=q.dtype) for shape in ((dim,), ()))
+    sizes = [len(batch.rows) for batch in lists.batches]
+    for batch, part, total in zip(lists.batches, table.split(sizes), totals.split(sizes), strict=True):
+        query = rows.index_select(0, batch.rows).view(-1, batch.room, dim)
+        key, value = (_tokens(x, selection.layout, batch).transpose(1, 2).flatten(0, 1) for x in (k, v))
+        weights = torch.empty(len(query), batch.room, batch.size, dtype=q.dtype)
+        torch.baddbmm(weights, query, key.transpose(1, 2), beta=0, alpha=dim**-0.5, out=weights).exp_()
+        torch.sum(weights, dim=2, out=total.view(len(query), -1))
+        torch.bmm(weights, value, out=part.view(len(query), -1, dim))
+    table[0], totals[0] = 0, 0  # where there is no part
+    total = totals.index_select(0, lists.slots.view(-1)).view(lists.slots.shape).sum(dim=0)
+    return _sums(table, lists, None).div_(total[:, None]), total.log()
+
+
+def _by_fused(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
+    """The same for any logits and dtype."""
     heads, dim = q.shape[2:]
-    lists, layout, rows = selection.lists, selection.layout, q.reshape(-1, dim)
+    lists, rows = selection.lists, q.reshape(-1, dim)
     parts, lses = [], []
     for batch in lists.batches:
         query = rows.index_select(0, batch.rows).view(-1, heads, batch.room, dim)
-        key, value = (_tokens(x, layout, batch).transpose(1, 2) for x in (k, v))
+        key, value = (_tokens(x, selection.layout, batch).transpose(1, 2) for x in (k, v))
         out, lse = _forward(query, key, value)[:2]
         parts.append(out.reshape(-1, dim))
         lses.append(lse.reshape(-1))
     table, lse = (x[0] if len(x) == 1 else torch.cat(x) for x in (parts, lses))
     lse[0] = -torch.inf  # where there is no part
-    logs = lse.index_select(0, lists.slots.view(-1)).view(lists.slots.shape)
-    return _sums(table.to(lse.dtype), lists, logs.softmax(0)).view(q.shape).to(q.dtype), logs
+    logs = lse.index_select(0, lists.slots.view(-1)).view(lists.slots.shape)  # (C, N)
+    return _sums(table.to(lse.dtype), lists, logs.softmax(0)), logs.logsumexp(0)
 
 
 def gradients(
@@ -58,13 +84,13 @@ def gradients(
     k_means: Tensor | None,
     v_means: Tensor | None,
     out: Tensor,
-    logs: Tensor,
+    lse: Tensor,
     selection: Selection,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k and v, from what `attend` took and gave."""
     heads, dim = q.shape[2:]
     lists, layout = selection.lists, selection.layout
-    rows, lse = [x.reshape(-1, dim) for x in (grad, q, out)], logs.logsumexp(0)
+    rows = [x.reshape(-1, dim) for x in (grad, q, out)]
     dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
     empty = torch.ones(lists.count, dtype=torch.bool).index_fill_(0, lists.slots.view(-1), False)
     empty[0] = True
@@ -98,7 +124,7 @@ def _write(x: Tensor, part: Tensor, layout: ContextLayout, batch: Batch) -> None
         x[:, begin:end] = piece
 
 
-def _sums(table: Tensor, lists: Lists, weights: Tensor) -> Tensor:
+def _sums(table: Tensor, lists: Lists, weights: Tensor | None) -> Tensor:
     """Sum of every query's slots of the table (slots, D), weighted (C, N): (N, D)."""
-    slots, shares = (torch.stack(x.unbind(), dim=1) for x in (lists.slots, weights))  # (N, C)
+    slots, shares = (None if x is None else torch.stack(x.unbind(), dim=1) for x in (lists.slots, weights))
     return embedding_bag(slots, table, mode="sum", per_sample_weights=shares)

@@ -21,7 +21,7 @@ from torch import Tensor
 from mocgen_kernels.selection import Selection
 
 Item = TypeVar("Item")
-_VISITORS = 1024  # of a context in a chunk: fewer do not outweigh reading its keys and values
+_VISITORS = 1536  # of a context in a chunk: fewer do not outweigh reading its keys and values
 _WORTH_THREADS = 1 << 20  # numbers to work on
 
 

@@ -33,6 +33,7 @@ from mocgen_kernels.parts import (
     Values,
     grouped,
     is_fused,
+    largest_norm,
     precise,
     widened,
 )
@@ -40,7 +41,7 @@ from mocgen_kernels.selection import Selection
 from mocgen_kernels.visits import Visits
 
 _ROWS = 1024  # queries that attend to their anchors at a time
-_MOST = 2.0**64  # of a denominator: beyond, the reference was too low
+_MOST = 2.0**90  # of a denominator: beyond, the reference was too low
 Keys = TypeVar("Keys")
 _scratch = Scratch()  # kept from call to call
 
@@ -110,7 +111,7 @@ def gradients(
             means = _backward(block, k_means, v_means, dk_means, dv_means, layout)
         for span in block.chunks(q.shape[1]):
             chunk = _Chunk.of(block, span, selection)
-            rows = Rows.of(*(block.of(x)[0, :, span] for x in (q, grad, out, lse)))
+            rows = Rows.of(*(block.of(x)[0, :, span] for x in (q, grad, out, lse)), keys.reach)
             _add_gradients(chunk, rows, keys, means, block.of(dq)[0, :, span])
 
     for_each(head_blocks(selection), work)
@@ -124,6 +125,7 @@ class _Heads(Generic[Keys]):
     of: Callable[[int, slice, int], Keys]  # some tokens of a head, in groups
     block: HeadBlock
     layout: ContextLayout
+    reach: float  # largest norm of a key; 0 where they are not for products
 
     @cached_property
     def contexts(self) -> list[Keys]:
@@ -136,11 +138,12 @@ def _forward(block: HeadBlock, k: Tensor, v: Tensor, layout: ContextLayout, *, w
     """As the forward pass needs (B, L, H, D): for products, or not."""
     k, v = block.of(k)[0], block.of(v)[0]
     k, v = (widened(k, 1.0), v.to(precise(v)).contiguous()) if wide else (k.contiguous(), v.contiguous())
+    reach = largest_norm(k[..., :-1]) if wide else 0.0
 
     def of(head: int, some: slice, groups: int) -> Values:
         return Values(grouped(k[head], some, groups).transpose(1, 2), grouped(v[head], some, groups))
 
-    return _Heads(of, block, layout)
+    return _Heads(of, block, layout, reach)
 
 
 def _backward(
@@ -154,7 +157,7 @@ def _backward(
         key, value, *slopes = (grouped(x[head], some, groups) for x in (k, v, dk, dv))
         return Slopes(key.transpose(1, 2), value.transpose(1, 2), key[..., :-1], *slopes)
 
-    return _Heads(of, block, layout)
+    return _Heads(of, block, layout, largest_norm(k[..., :-1]))
 
 
 class _Part(NamedTuple, Generic[Keys]):
@@ -259,7 +262,7 @@ def _attend(
     lse: Tensor,
 ) -> None:
     """Write output (h, Q, D) and log-sum-exp (h, Q) of the queries (h, Q, D) of a chunk."""
-    queries = Queries.of(q)
+    queries = Queries.of(q, keys.reach)
     sums, total = _sums(chunk, queries, keys, means)
     if not bool(total.amax() < _MOST):
         _raise_references(chunk, queries, keys, means)

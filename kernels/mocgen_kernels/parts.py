@@ -22,6 +22,8 @@ from torch import Tensor
 
 MOST_LOGITS = 1 << 20  # that exist at a time: more leave the second-level cache
 _REFERENCES = 256  # keys that give the references, where there are more
+_LOWEST = -60.0  # of logits that may be far below their references: exp is slow where it comes near 1e-38
+_FAR = 80.0  # exp of −80 is 2e-35
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
@@ -41,6 +43,16 @@ def widened(x: Tensor, last: float | Tensor, *, scale: float = 1.0) -> Tensor:
     torch.mul(x, scale, out=wide[..., :-1])
     wide[..., -1] = last
     return wide
+
+
+def largest_norm(x: Tensor) -> float:
+    """Of rows (..., D)."""
+    return float(torch.linalg.vector_norm(x, dim=-1).amax())
+
+
+def are_near(reach: float) -> bool:
+    """Whether exp is harmless of all differences of logits between −reach and reach."""
+    return 2 * reach < _FAR
 
 
 def grouped(x: Tensor, rows: slice | Tensor, groups: int) -> Tensor:
@@ -66,13 +78,15 @@ class Queries:
     """Queries with their references, for products."""
 
     q: Tensor  # (g, m, D + 1), or (N, D + 1), divided by √D, the last column −r
+    lowest: float | None = None  # logits below count as this; None where there are none
 
     @classmethod
-    def of(cls, q: Tensor) -> Queries | FusedQueries:
-        """N rows from (h, Q, D), with references of 0."""
+    def of(cls, q: Tensor, reach: float) -> Queries | FusedQueries:
+        """N rows from (h, Q, D), with references of 0, for keys whose norm is at most `reach`."""
         if is_fused(q.dtype):
             return FusedQueries(q.flatten(0, 1), torch.zeros(q.shape[:2].numel(), dtype=precise(q)))
-        return cls(widened(q, 0.0, scale=q.shape[-1] ** -0.5).flatten(0, 1))
+        q = widened(q, 0.0, scale=q.shape[-1] ** -0.5).flatten(0, 1)
+        return cls(q, _lowest(q, reach))
 
     @property
     def shift(self) -> Tensor:
@@ -81,7 +95,7 @@ class Queries:
 
     def take(self, rows: slice | Tensor, groups: int) -> Queries:
         """Some of N rows in groups: neighbours, as a view, or those of given numbers."""
-        return Queries(grouped(self.q, rows, groups))
+        return Queries(grouped(self.q, rows, groups), self.lowest)
 
     def begin(self, keys: Values, out: Tensor, total: Tensor) -> None:
         """Write numerators (g, m, D) and denominators (g, m), and set the references: not far from the maxima."""
@@ -96,7 +110,7 @@ class Queries:
     def add(self, keys: Values, bias: Tensor | None, out: Tensor, total: Tensor) -> None:
         """Add to numerators and denominators; bias (m, n), on top of the logits."""
         for some, block in keys.blocks(self.q):
-            weights = _exp_logits(self.q, block.keys, None if bias is None else bias[:, some])
+            weights = _exp_logits(self.q, block.keys, None if bias is None else bias[:, some], self.lowest)
             out.baddbmm_(weights, block.v)
             total.add_(weights.sum(dim=-1))
 
@@ -105,7 +119,7 @@ class Queries:
         if self.q.shape[0] * self.q.shape[1] * keys.v.shape[1] > MOST_LOGITS:
             self.add(keys, None, out.zero_(), total.zero_())
             return
-        weights = _exp_logits(self.q, keys.keys)
+        weights = _exp_logits(self.q, keys.keys, None, self.lowest)
         torch.sum(weights, dim=-1, out=total)
         torch.bmm(weights, keys.v, out=out)
 
@@ -193,17 +207,18 @@ class Rows:
 
     q: Tensor  # (g, m, D + 1) or (N, D + 1), divided by √D, the last column −lse
     grad: Tensor  # the same, the last column −Σ grad · out
+    lowest: float | None  # as of `Queries`
 
     @classmethod
-    def of(cls, q: Tensor, grad: Tensor, out: Tensor, lse: Tensor) -> Rows:
-        """N rows from (h, Q, D) each and log-sum-exps (h, Q)."""
+    def of(cls, q: Tensor, grad: Tensor, out: Tensor, lse: Tensor, reach: float) -> Rows:
+        """N rows from (h, Q, D) each and log-sum-exps (h, Q); `reach` as for `Queries`."""
         delta = (grad.to(lse.dtype) * out).sum(dim=-1)
         q, grad = widened(q, -lse, scale=q.shape[-1] ** -0.5), widened(grad, -delta)
-        return cls(q.flatten(0, 1), grad.flatten(0, 1))
+        return cls(q.flatten(0, 1), grad.flatten(0, 1), _lowest(q, reach))
 
     def take(self, rows: slice | Tensor, groups: int) -> Rows:
         """As of `Queries`."""
-        return Rows(grouped(self.q, rows, groups), grouped(self.grad, rows, groups))
+        return Rows(grouped(self.q, rows, groups), grouped(self.grad, rows, groups), self.lowest)
 
     def write(self, keys: Slopes, dq: Tensor) -> None:
         """Add to the gradients of keys and values; write √D · dq (g, m, D).
@@ -221,16 +236,25 @@ class Rows:
             dq.baddbmm_(self._slopes(block, None if bias is None else bias[:, some]), block.k)
 
     def _slopes(self, keys: Slopes, bias: Tensor | None = None) -> Tensor:
-        p = _exp_logits(self.q, keys.keys, bias)
+        p = _exp_logits(self.q, keys.keys, bias, self.lowest)
         keys.dv.baddbmm_(p.transpose(1, 2), self.grad[..., :-1])
         ds = torch.bmm(self.grad, keys.values).mul_(p)
         keys.dk.baddbmm_(ds.transpose(1, 2), self.q[..., :-1])
         return ds
 
 
-def _exp_logits(q: Tensor, keys: Tensor, bias: Tensor | None = None) -> Tensor:
+def _exp_logits(q: Tensor, keys: Tensor, bias: Tensor | None, lowest: float | None) -> Tensor:
     logits = torch.bmm(q, keys)
-    return (logits if bias is None else logits.add_(bias)).exp_()
+    if bias is not None:
+        logits.add_(bias)
+    elif lowest is not None:
+        logits.clamp_(min=lowest)
+    return logits.exp_()
+
+
+def _lowest(q: Tensor, reach: float) -> float | None:
+    """What logits of widened q and keys of norms up to `reach` need not go below, less their references."""
+    return None if are_near(largest_norm(q[..., :-1]) * reach) else _LOWEST
 
 
 def _blocks(q: Tensor, keys: Tensor) -> list[slice]:

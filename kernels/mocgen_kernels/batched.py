@@ -43,7 +43,7 @@ def attend(
 
 
 def _by_products(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
-    """Output (N, D) and log-sum-exp (N,) where exp of all logits is harmless: nothing is subtracted from them."""
+    """Output (N, D) and log-sum-exp (N,) where exp of logits is harmless as they are."""
     dim, lists, rows = q.shape[-1], selection.lists, q.reshape(-1, q.shape[-1])
     table, totals = (torch.empty(lists.count, *shape, dtype=q.dtype) for shape in ((dim,), ()))
     sizes = [len(batch.rows) for batch in lists.batches]
@@ -126,5 +126,6 @@ def _write(x: Tensor, part: Tensor, layout: ContextLayout, batch: Batch) -> None
 
 def _sums(table: Tensor, lists: Lists, weights: Tensor | None) -> Tensor:
     """Sum of every query's slots of the table (slots, D), weighted (C, N): (N, D)."""
-    slots, shares = (None if x is None else torch.stack(x.unbind(), dim=1) for x in (lists.slots, weights))
+    slots = torch.stack(lists.slots.unbind(), dim=1)  # (N, C)
+    shares = None if weights is None else torch.stack(weights.unbind(), dim=1)
     return embedding_bag(slots, table, mode="sum", per_sample_weights=shares)

@@ -1,15 +1,15 @@
 """Attention of some queries to some keys, relative to a number per query: parts that only have to be added.
 
-With a reference r per query, the numerator Σ exp(s − r) v and the denominator Σ exp(s − r) of its softmax are sums
-over its keys, so parts of a row need no merging. Any r will do that is near the highest logit s: too low, and exp
-overflows; too high, and all of it vanishes.
+With a reference r per query, the numerator Σ exp(s − r) v and the denominator Σ exp(s − r) of its softmax are
+sums over its keys, so parts of a row need no merging. Any r near the highest logit s will do: with one too
+low exp overflows, with one too high all of it vanishes. Where no logit can be far from 0, r is 0.
 
-Two matrix products with exp between them are faster than fused attention, which looks for maxima on its way, and r
-costs nothing: queries get one more dimension, which holds −r, and keys a 1. Products of 16 bits would round the
-logits, so there fused attention takes their place.
+Two matrix products with exp between them are faster than fused attention, which looks for maxima on its way,
+and r costs nothing: queries get one more dimension, which holds −r, and keys a 1. Products of 16 bits would
+round the logits, so there fused attention takes their place.
 
-Everything here is of g groups of queries, each with keys of its own: keys transposed, (g, D + 1, n), the last row 1,
-or (g, D, n) for fused attention. What groups are taken from are N rows in one dimension.
+Everything here is of g groups of queries, each with keys of its own: keys transposed, (g, D + 1, n), the last
+row 1, or (g, D, n) for fused attention. What groups are taken from are N rows in one dimension.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-MOST_LOGITS = 1 << 20  # that exist at a time: more leave the second-level cache
+MOST_LOGITS = 1 << 20  # that exist at a time
 _REFERENCES = 256  # keys that give the references, where there are more
 _LOWEST = -60.0  # of logits that may be far below their references: exp is slow where it comes near 1e-38
 _FAR = 80.0  # exp of −80 is 2e-35
@@ -38,7 +38,7 @@ def precise(x: Tensor) -> torch.dtype:
 
 
 def widened(x: Tensor, last: float | Tensor, *, scale: float = 1.0) -> Tensor:
-    """(..., D), times `scale`, and one more dimension that holds `last` (...): (..., D + 1), fp32 at least."""
+    """(..., D), times `scale`, and in one more dimension `last` (...): (..., D + 1), fp32 at least."""
     wide = torch.empty((*x.shape[:-1], x.shape[-1] + 1), dtype=precise(x))
     torch.mul(x, scale, out=wide[..., :-1])
     wide[..., -1] = last
@@ -55,7 +55,7 @@ def are_near(reach: float) -> bool:
     return 2 * reach < _FAR
 
 
-def grouped(x: Tensor, rows: slice | Tensor, groups: int) -> Tensor:
+def in_groups(x: Tensor, rows: slice | Tensor, groups: int) -> Tensor:
     """Rows of (N, …) in groups, neighbours as a view: (g, m, …)."""
     if isinstance(rows, slice):
         return x[rows].unflatten(0, (groups, -1))
@@ -95,10 +95,13 @@ class Queries:
 
     def take(self, rows: slice | Tensor, groups: int) -> Queries:
         """Some of N rows in groups: neighbours, as a view, or those of given numbers."""
-        return Queries(grouped(self.q, rows, groups), self.lowest)
+        return Queries(in_groups(self.q, rows, groups), self.lowest)
 
     def begin(self, keys: Values, out: Tensor, total: Tensor) -> None:
-        """Write numerators (g, m, D) and denominators (g, m), and set the references: not far from the maxima."""
+        """Write numerators (g, m, D) and denominators (g, m); set references, unless 0 will do."""
+        if self.lowest is None:
+            self.write(keys, out, total)
+            return
         few = Values(keys.keys[:, :-1, :_REFERENCES], keys.v[:, :_REFERENCES])
         part, lse = _fused(self.q[..., :-1], few, scale=1.0)
         out.copy_(part)
@@ -142,7 +145,7 @@ class FusedQueries:
 
     def take(self, rows: slice | Tensor, groups: int) -> FusedQueries:
         """As of `Queries`."""
-        return FusedQueries(grouped(self.q, rows, groups), grouped(self.shift, rows, groups))
+        return FusedQueries(in_groups(self.q, rows, groups), in_groups(self.shift, rows, groups))
 
     def begin(self, keys: Values, out: Tensor, total: Tensor) -> None:
         """As of `Queries`."""
@@ -210,7 +213,7 @@ class Rows:
     lowest: float | None  # as of `Queries`
 
     @classmethod
-    def of(cls, q: Tensor, grad: Tensor, out: Tensor, lse: Tensor, reach: float) -> Rows:
+    def of(cls, q: Tensor, grad: Tensor, out: Tensor, lse: Tensor, *, reach: float) -> Rows:
         """N rows from (h, Q, D) each and log-sum-exps (h, Q); `reach` as for `Queries`."""
         delta = (grad.to(lse.dtype) * out).sum(dim=-1)
         q, grad = widened(q, -lse, scale=q.shape[-1] ** -0.5), widened(grad, -delta)
@@ -218,7 +221,7 @@ class Rows:
 
     def take(self, rows: slice | Tensor, groups: int) -> Rows:
         """As of `Queries`."""
-        return Rows(grouped(self.q, rows, groups), grouped(self.grad, rows, groups), self.lowest)
+        return Rows(in_groups(self.q, rows, groups), in_groups(self.grad, rows, groups), self.lowest)
 
     def write(self, keys: Slopes, dq: Tensor) -> None:
         """Add to the gradients of keys and values; write √D · dq (g, m, D).

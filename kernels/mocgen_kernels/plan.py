@@ -26,16 +26,17 @@ Method = Literal["unmasked", "folded mask", "mask", "batched", "visits", "kernel
 
 _MASKED_PAIR = 3.0  # building and reading the mask included
 _FOLDED_PAIR = 1.1
-_VISITED_PAIR = 1.22
+_VISITED_PAIR = 1.1
 _BATCHED_PAIR = 1.05
 _VISITOR = 20.0  # gather a query, merge its partial result
 _SLOT = 30.0  # the same in padded lists
 _CELL = 8.0  # of all queries and contexts, in making padded lists and weights
 _CALL = 12_000.0  # whatever its size
+_VISIT = 40_000.0  # the same of a visit, which is several calls, in threads that wait for each other
 _CHUNK = 240_000.0  # lists of visitors, sums of their results
 _LISTS = 120_000.0  # the same of padded lists, whatever their length
 _WAITING = 1_000_000.0  # for torch's threads, which spin for a while after work that they shared
-_MOST_CELLS = 1 << 17  # beyond, visits are cheaper
+_MOST_CELLS = 1 << 18  # beyond, visits are cheaper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,5 +184,5 @@ def _visits(selection: Selection, dim: int) -> float:
     chunks = len(blocks[0].chunks(selection.query_length))
     calls = chunks * selection.batch * selection.heads * len(contexts) + len(blocks) * len(selection.groups)
     scale = selection.batch * selection.heads * dim / 64
-    fixed = _CALL * calls + _CHUNK * chunks * len(blocks) + _WAITING * (torch.get_num_threads() > 1)
+    fixed = _VISIT * calls + _CHUNK * chunks * len(blocks) + _WAITING * (torch.get_num_threads() > 1)
     return scale * (_VISITED_PAIR * _attended(selection) + _VISITOR * visitors) + fixed

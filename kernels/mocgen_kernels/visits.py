@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -27,20 +28,21 @@ class Visits:
     @classmethod
     def of(cls, words: Tensor, count: int) -> Visits:
         """From bits (h, Q, W) over `count` contexts."""
-        heads, width = words.shape[0], words.shape[2] * 32
+        heads, width = words.shape[0], words.shape[2] * 4  # octets of a query
         length, count = heads * words.shape[1], heads * count
-        octets = words.contiguous().view(torch.uint8).view(-1)  # (h · Q · 4 W,), least significant first
-        hits = octets.nonzero().view(-1)
-        masks = 1 << torch.arange(8, dtype=torch.uint8)
-        bits = octets.index_select(0, hits)[:, None].bitwise_and(masks).view(-1).nonzero().view(-1)
-        pairs = hits.index_select(0, bits >> 3).mul_(8).add_(bits & 7)  # row · 32 W + context, ascending
-        queries = pairs.div(width, rounding_mode="floor")
-        contexts = pairs.sub_(queries * width)
+        octets = words.contiguous().view(torch.uint8).view(-1).long()  # least significant first
+        numbers, positions = _octets()
+        ones = numbers.index_select(0, octets)
+        owners = torch.repeat_interleave(ones)  # octet of every pair
+        number = torch.arange(length + len(owners))
+        begins = octets.mul_(8).sub_(ones.cumsum(0)).add_(ones)  # in `positions`, less the pairs before
+        bits = positions.index_select(0, begins.index_select(0, owners).add_(number[: len(owners)]))
+        chosen = ones.view(-1, width).sum(dim=1)  # (h · Q,)
+        queries = torch.repeat_interleave(chosen)
+        contexts = owners.sub_(queries * width).mul_(8).add_(bits)
         if heads > 1:
             contexts.add_(queries.div(words.shape[1], rounding_mode="floor").mul_(count // heads))
         by_context = _argsort(contexts, count)
-        number = torch.arange(length + len(queries))
-        chosen = torch.bincount(queries, minlength=length)  # (h · Q,)
         begins = chosen.cumsum(0).sub_(chosen).add_(number[:length])
         order = torch.empty_like(number)
         order.scatter_(0, begins, number[:length])
@@ -56,6 +58,13 @@ class Visits:
     def sums(self, table: Tensor) -> Tensor:
         """Sum of every query's rows of the table (h · Q + n, D): (h · Q, D)."""
         return embedding_bag(self.order, table, self.begins, mode="sum")
+
+
+@lru_cache(maxsize=1)
+def _octets() -> tuple[Tensor, Tensor]:
+    """Of every octet: how many bits are set (256,), and which, ascending, eight places each (256 · 8,)."""
+    bits = (torch.arange(256)[:, None] >> torch.arange(8)).bitwise_and_(1)
+    return bits.sum(dim=1), bits.argsort(dim=1, descending=True, stable=True).view(-1)
 
 
 def _argsort(x: Tensor, bound: int) -> Tensor:

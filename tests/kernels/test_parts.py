@@ -1,0 +1,110 @@
+"""Parts of a softmax relative to references: what happens far away from them, in blocks and in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mocgen_kernels import ContextLayout, Kind, cpu, parts, route, routed_attention
+from mocgen_kernels.visits import Visits
+
+Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+
+
+def shots_of(lengths: list[int]) -> ContextLayout:
+    """One context per shot."""
+    return ContextLayout(lengths=lengths, kinds=[Kind.VIDEO] * len(lengths), shots=range(len(lengths)))
+
+
+def with_gradients(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, backend: str) -> list[Tensor]:
+    """Output and gradients with two routed contexts per query, the choice of the 32-bit reference."""
+    selection = route(q.float(), k.float(), layout, top_k=2, causal=False, backend="reference")
+    out = routed_attention(q, k, v, layout, selection, backend=backend)  # type: ignore[arg-type]
+    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    return [out.detach(), *torch.autograd.grad(out, (q, k, v), upstream)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lift", [-300.0, 30.0, 300.0])
+def test_logits_far_from_those_of_anchors(
+    qkv: Make, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, lift: float
+) -> None:
+    """Logits of two shots' keys are lifted: others meet them as routed contexts, as they meet others."""
+    raised = list[int]()
+    spied = cpu._raise_references
+    monkeypatch.setattr(cpu, "_raise_references", lambda *args: (raised.append(1), spied(*args)))
+    layout = shots_of([40, 64, 50, 40, 64, 50, 300])
+    q, k, v = qkv(layout, batch=1, heads=2, dim=16, dtype=dtype)
+    with torch.no_grad():
+        q[..., 0] = 4.0
+        k[:, layout.offsets[1] : layout.offsets[3], :, 0] = lift
+    exact = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    truth = with_gradients(*exact, layout, "reference")
+    plain = with_gradients(q, k, v, layout, "reference")
+    ours = with_gradients(q, k, v, layout, "cpu")
+    assert bool(raised) == (abs(lift) == 300.0)  # below: of those whose anchors are
+    for mine, theirs, right in zip(ours, plain, truth, strict=True):
+        assert (mine - right).norm() <= 2 * (theirs - right).norm() + 1e-6 * right.norm()
+
+
+@pytest.mark.parametrize("loudness", [1.0, 8.0])
+def test_keys_in_blocks(qkv: Make, monkeypatch: pytest.MonkeyPatch, loudness: float) -> None:
+    monkeypatch.setattr(parts, "MOST_LOGITS", 200)
+    monkeypatch.setattr(parts, "_REFERENCES", 7)
+    layout = shots_of([30, 41, 9, 1, 30, 17])
+    q, k, v = ((loudness * x).detach().requires_grad_() for x in qkv(layout, batch=1))
+    expected, actual = (with_gradients(q, k, v, layout, backend) for backend in ("reference", "cpu"))
+    for mine, right in zip(actual, expected, strict=True):
+        assert (mine - right).abs().max() <= 1e-5 * max(1.0, float(right.abs().max()))
+
+
+@pytest.mark.parametrize("loudness", [1.0, 8.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_equal_shots_are_worked_on_together(
+    qkv: Make, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, loudness: float
+) -> None:
+    """Shots of a caption and a frame; the prompt joins the anchors of the first, the last is shorter."""
+    groups = list[int]()
+    spied = parts.in_groups
+
+    def note(x: Tensor, rows: slice | Tensor, count: int) -> Tensor:
+        groups.append(count)
+        return spied(x, rows, count)
+
+    monkeypatch.setattr(parts, "in_groups", note)
+    layout = ContextLayout(
+        lengths=[5, *[3, 16] * 4, 3, 9],
+        kinds=[Kind.TEXT, *[Kind.TEXT, Kind.VIDEO] * 5],
+        shots=[-1, *(shot for shot in range(5) for _ in range(2))],
+    )
+    q, k, v = ((loudness * x).to(dtype).detach().requires_grad_() for x in qkv(layout, batch=1))
+    expected, actual = (with_gradients(q, k, v, layout, backend) for backend in ("reference", "cpu"))
+    assert 3 in groups
+    for mine, right in zip(actual, expected, strict=True):
+        tolerance = 1e-5 if dtype is torch.float32 else 1e-2
+        assert (mine - right).abs().max() <= tolerance * max(1.0, float(right.abs().max()))
+
+
+@pytest.mark.parametrize("count", [1, 8, 31, 32, 33, 70])
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_visits_are_the_bits_turned_around(count: int, share: float) -> None:
+    generator = torch.Generator().manual_seed(count)
+    chosen = torch.rand(2, 50, count, generator=generator) < share  # (h, Q, C)
+    words = torch.zeros(2, 50, -(-count // 32), dtype=torch.int64)
+    for context in range(count):
+        words[..., context // 32] |= chosen[..., context].long() << context % 32
+    visits = Visits.of(words.to(torch.int32), count)
+    rows = chosen.flatten(0, 1)
+    expected = [
+        (rows[:, context] & (torch.arange(100) // 50 == head)).nonzero().flatten()
+        for head in range(2)
+        for context in range(count)
+    ]
+    assert visits.counts == [len(x) for x in expected]
+    assert torch.equal(visits.rows, torch.cat(expected))
+    table = torch.randn(100 + len(visits.rows), 3, generator=generator)
+    sums = table[:100].index_add(0, visits.rows, table[100:])
+    assert torch.allclose(visits.sums(table), sums, atol=1e-5)

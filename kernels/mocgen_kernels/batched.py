@@ -1,10 +1,10 @@
 """Attention to all contexts at once, for short sequences: a few large calls instead of many small ones.
 
 Every context, anchor or routed, is attended to by the queries that want it. Contexts of equal length are one
-batch, over heads and batch items, their queries padded to the longest list; so one fused call computes the
-parts of all queries. A query's output is the sum of its parts, weighted by the softmax of their log-sum-exps.
-The backward pass goes the same way, with the output and the log-sum-exp of whole rows. Nothing waits for
-Python context by context, which is what small work in several threads suffers from.
+batch, over heads and batch items, their queries padded to the longest list; so batched products, or one fused
+call, compute the parts of all queries. A query's output is the sum of its parts. The backward pass goes the
+same way, with the output and the log-sum-exp of whole rows. Nothing waits for Python context by
+context, which is what small work in several threads suffers from.
 """
 
 from __future__ import annotations

@@ -15,7 +15,16 @@ from mocgen_kernels.blocks import HeadBlock, Scratch
 from mocgen_kernels.compensation import summaries
 from mocgen_kernels.grouped import context_spans
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.parts import MOST_LOGITS, Slopes, Values, in_groups, largest_norm, precise, widened
+from mocgen_kernels.parts import (
+    MOST_LOGITS,
+    Slopes,
+    Values,
+    in_groups,
+    largest_norm,
+    precise,
+    widened,
+    with_rows,
+)
 from mocgen_kernels.selection import Selection
 from mocgen_kernels.visits import Visits
 
@@ -43,7 +52,8 @@ class Heads(Generic[Keys]):
 def values_of(block: HeadBlock, k: Tensor, v: Tensor, layout: ContextLayout, *, wide: bool) -> Heads[Values]:
     """As the forward pass needs (B, L, H, D): for products, or not."""
     k, v = block.of(k)[0], block.of(v)[0]
-    k, v = (widened(k, 1.0), v.to(precise(v))) if wide else (k, v)
+    k, v = (widened(k, 1.0), v.to(precise(v))) if wide else (with_rows(k), v)
+    v = with_rows(v)
     reach = largest_norm(k[..., :-1]) if wide else 0.0
 
     def of(head: int, some: slice, groups: int) -> Values:

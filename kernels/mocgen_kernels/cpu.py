@@ -1,6 +1,6 @@
 """Sparse attention on the CPU: no work and no memory for pairs that are not attended.
 
-Queries are worked on in chunks of a head or a few, so that their tensors stay in the caches. Within a chunk
+Queries are worked on in chunks of a head or a few, which bounds the memory. Within a chunk
 the anchors are a dense pass per group of queries. Routed contexts are visited one by one (context-major): the
 queries that chose the context are gathered and attend to it, and their partial results become rows of a
 table. A query's output is the sum of its rows over that of their denominators. In the backward pass, with the

@@ -55,6 +55,11 @@ def are_near(reach: float) -> bool:
     return 2 * reach < _FAR
 
 
+def with_rows(x: Tensor) -> Tensor:
+    """The same, numbers of a row next to each other: fused attention takes nothing else."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
 def in_groups(x: Tensor, rows: slice | Tensor, groups: int) -> Tensor:
     """Rows of (N, …) in groups, neighbours as a view: (g, m, …)."""
     if isinstance(rows, slice):
@@ -84,6 +89,7 @@ class Queries:
     def of(cls, q: Tensor, reach: float) -> Queries | FusedQueries:
         """N rows from (h, Q, D), with references of 0, for keys whose norm is at most `reach`."""
         if is_fused(q.dtype):
+            q = with_rows(q)
             return FusedQueries(q.flatten(0, 1), torch.zeros(q.shape[:2].numel(), dtype=precise(q)))
         q = widened(q, 0.0, scale=q.shape[-1] ** -0.5).flatten(0, 1)
         return cls(q, _lowest(q, reach))

@@ -1,8 +1,9 @@
 """Which of several exact ways to attend is the cheapest, and what it is expected to cost.
 
 The unit of cost is the time that unmasked attention takes for one (query, key) pair of 64 dimensions. The
-constants were fitted to one and two threads of an AMD EPYC (AVX-512); `kernels/bench/ways.py` compares what
-comes of them. Where gradients are wanted, the same way is the cheapest one nearly always.
+constants were fitted to one and two threads of an AMD EPYC and an Intel Xeon (AVX-512);
+`kernels/bench/ways.py` compares what comes of them. Where gradients are wanted, the same way is the cheapest
+one nearly always.
 """
 
 from __future__ import annotations

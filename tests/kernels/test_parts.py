@@ -88,6 +88,20 @@ def test_equal_shots_are_worked_on_together(
         assert (mine - right).abs().max() <= tolerance * max(1.0, float(right.abs().max()))
 
 
+@pytest.mark.parametrize("loudness", [1.0, 8.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_strides(qkv: Make, dtype: torch.dtype, loudness: float) -> None:
+    """q, k and v as transposed (B, L, D, H)."""
+    layout = shots_of([30, 41, 9, 1, 30, 17])
+    rows = [(loudness * x).to(dtype).detach() for x in qkv(layout)]
+    columns = [x.transpose(2, 3).contiguous().transpose(2, 3) for x in rows]
+    expected, actual = (
+        with_gradients(*(x.requires_grad_() for x in some), layout, "cpu") for some in (rows, columns)
+    )
+    for mine, right in zip(actual, expected, strict=True):
+        assert (mine - right).abs().max() <= 1e-5 * max(1.0, float(right.abs().max()))
+
+
 @pytest.mark.parametrize("count", [1, 8, 31, 32, 33, 70])
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_visits_are_the_bits_turned_around(count: int, share: float) -> None:

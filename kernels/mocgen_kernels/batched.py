@@ -18,7 +18,7 @@ from mocgen_kernels.blocks import keep_freed_memory
 from mocgen_kernels.grouped import context_spans, gather_contexts
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.lists import Batch, Lists
-from mocgen_kernels.parts import are_near, is_fused, largest_norm
+from mocgen_kernels.parts import LOG2_E, are_near, exponent_scale, is_fused, largest_norm
 from mocgen_kernels.selection import Selection
 
 MOST_NUMBERS = 1 << 22  # of queries that are gathered at a time
@@ -36,8 +36,9 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """Output (B, Lq, H, D) and log-sum-exp (B · Lq · H,) for a selection with words."""
     keep_freed_memory()
-    scale = q.shape[-1] ** -0.5
-    simple = not is_fused(q.dtype) and are_near(largest_norm(q) * largest_norm(k) * scale)
+    simple = not is_fused(q.dtype) and are_near(
+        largest_norm(q) * largest_norm(k) * exponent_scale(q.shape[-1])
+    )
     out, lse = (_by_products if simple else _by_fused)(q, k, v, selection)
     return out.view(q.shape).to(q.dtype), lse
 
@@ -51,12 +52,14 @@ def _by_products(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple
         query = rows.index_select(0, batch.rows).view(-1, batch.room, dim)
         key, value = (_tokens(x, selection.layout, batch).transpose(1, 2).flatten(0, 1) for x in (k, v))
         weights = torch.empty(len(query), batch.room, batch.size, dtype=q.dtype)
-        torch.baddbmm(weights, query, key.transpose(1, 2), beta=0, alpha=dim**-0.5, out=weights).exp_()
+        torch.baddbmm(
+            weights, query, key.transpose(1, 2), beta=0, alpha=exponent_scale(dim), out=weights
+        ).exp2_()
         torch.sum(weights, dim=2, out=total.view(len(query), -1))
         torch.bmm(weights, value, out=part.view(len(query), -1, dim))
     table[0], totals[0] = 0, 0  # where there is no part
     total = totals.index_select(0, lists.slots.view(-1)).view(lists.slots.shape).sum(dim=0)
-    return _sums(table, lists, None).div_(total[:, None]), total.log()
+    return _sums(table, lists, None).div_(total[:, None]), total.log2().mul_(1 / LOG2_E)
 
 
 def _by_fused(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,7 @@ def _attend(
         _raise_references(chunk, queries, keys, means)
         sums, total = _sums(chunk, queries, keys, means, referenced=True)
     torch.div(sums.view(q.shape), total.view(*lse.shape, 1), out=out)
-    torch.sub(total.log_().view(lse.shape), queries.shift.view(lse.shape), out=lse)
+    torch.sub(total.log_().view(lse.shape), queries.shift.view(lse.shape), alpha=q.shape[-1] ** -0.5, out=lse)
 
 
 def _sums(

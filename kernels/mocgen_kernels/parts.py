@@ -8,12 +8,17 @@ Two matrix products with exp between them are faster than fused attention, which
 and r costs nothing: queries get one more dimension, which holds −r, and keys a 1. Products of 16 bits would
 round the logits, so there fused attention takes their place.
 
+Powers are of 2: exp of torch is MKL's, which on AMD takes three times as long as exp2, and everywhere 30 to
+200 times as long near 1e-38. The factor log₂ e / √D is left to the products, which apply it last; so
+references are kept times √D.
+
 Everything here is of g groups of queries, each with keys of its own: keys transposed, (g, D + 1, n), the last
 row 1, or (g, D, n) for fused attention. What groups are taken from are N rows in one dimension.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,8 +27,9 @@ from torch import Tensor
 
 MOST_LOGITS = 1 << 20  # that exist at a time
 _REFERENCES = 256  # keys that give the references, where there are more
-_LOWEST = -60.0  # of logits that may be far below their references: exp is slow where it comes near 1e-38
-_FAR = 80.0  # exp of −80 is 2e-35
+LOG2_E = 1 / math.log(2)
+_LOWEST = -100.0  # of logits that may be far below their references: numbers below 2⁻¹²⁶ are slow
+_FAR = 115.0
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
@@ -37,12 +43,17 @@ def precise(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def widened(x: Tensor, last: float | Tensor, *, scale: float = 1.0) -> Tensor:
-    """(..., D), times `scale`, and in one more dimension `last` (...): (..., D + 1), fp32 at least."""
+def widened(x: Tensor, last: float | Tensor) -> Tensor:
+    """(..., D), and in one more dimension `last` (...): (..., D + 1), fp32 at least."""
     wide = torch.empty((*x.shape[:-1], x.shape[-1] + 1), dtype=precise(x))
-    torch.mul(x, scale, out=wide[..., :-1])
+    wide[..., :-1] = x
     wide[..., -1] = last
     return wide
+
+
+def exponent_scale(dim: int) -> float:
+    """What turns products of queries and keys (..., D) into logits in base 2."""
+    return dim**-0.5 * LOG2_E
 
 
 def largest_norm(x: Tensor) -> float:
@@ -51,7 +62,7 @@ def largest_norm(x: Tensor) -> float:
 
 
 def are_near(reach: float) -> bool:
-    """Whether exp is harmless of all differences of logits between −reach and reach."""
+    """Whether exp2 is harmless of all differences of logits in base 2 between −reach and reach."""
     return 2 * reach < _FAR
 
 
@@ -82,7 +93,7 @@ class Values(NamedTuple):
 class Queries:
     """Queries with their references, for products."""
 
-    q: Tensor  # (g, m, D + 1), or (N, D + 1), divided by √D, the last column −r
+    q: Tensor  # (g, m, D + 1), or (N, D + 1), the last column −r √D
     lowest: float | None = None  # logits below count as this; None where there are none
 
     @classmethod
@@ -91,12 +102,12 @@ class Queries:
         if is_fused(q.dtype):
             q = with_rows(q)
             return FusedQueries(q.flatten(0, 1), torch.zeros(q.shape[:2].numel(), dtype=precise(q)))
-        q = widened(q, 0.0, scale=q.shape[-1] ** -0.5).flatten(0, 1)
+        q = widened(q, 0.0).flatten(0, 1)
         return cls(q, _lowest(q, reach))
 
     @property
     def shift(self) -> Tensor:
-        """−r: (g, m) or (N,), a view."""
+        """−r √D: (g, m) or (N,), a view."""
         return self.q[..., -1]
 
     def take(self, rows: slice | Tensor, groups: int) -> Queries:
@@ -109,10 +120,10 @@ class Queries:
             self.write(keys, out, total)
             return
         few = Values(keys.keys[:, :-1, :_REFERENCES], keys.v[:, :_REFERENCES])
-        part, lse = _fused(self.q[..., :-1], few, scale=1.0)
+        part, lse = _fused(self.q[..., :-1], few)
         out.copy_(part)
         total.fill_(1)
-        torch.neg(lse, out=self.shift)
+        torch.mul(lse, -math.sqrt(out.shape[-1]), out=self.shift)
         if keys.v.shape[1] > _REFERENCES:
             self.add(Values(keys.keys[..., _REFERENCES:], keys.v[:, _REFERENCES:]), None, out, total)
 
@@ -133,11 +144,11 @@ class Queries:
         torch.bmm(weights, keys.v, out=out)
 
     def peaks(self, keys: Values, bias: Tensor | None) -> Tensor:
-        """The highest logits, less their references: (g, m)."""
+        """The highest logits, less their references, times √D: (g, m)."""
         peaks = torch.full(self.q.shape[:2], -torch.inf, dtype=self.q.dtype)
         for some, block in keys.blocks(self.q):
             logits = torch.bmm(self.q, block.keys)
-            logits = logits if bias is None else logits.add_(bias[:, some])
+            logits = logits if bias is None else logits.add_(bias[:, some], alpha=math.sqrt(keys.v.shape[2]))
             torch.maximum(peaks, logits.amax(dim=-1), out=peaks)
         return peaks
 
@@ -147,7 +158,7 @@ class FusedQueries:
     """The same for fused attention, but for means of contexts and maxima, which go by products."""
 
     q: Tensor  # (g, m, D) or (N, D)
-    shift: Tensor  # (g, m) or (N,): −r
+    shift: Tensor  # (g, m) or (N,): −r √D
 
     def take(self, rows: slice | Tensor, groups: int) -> FusedQueries:
         """As of `Queries`."""
@@ -158,7 +169,7 @@ class FusedQueries:
         part, lse = _fused(self.q, keys)
         out.copy_(part)
         total.fill_(1)
-        torch.neg(lse, out=self.shift)
+        torch.mul(lse, -math.sqrt(self.q.shape[-1]), out=self.shift)
 
     def add(self, keys: Values, bias: Tensor | None, out: Tensor, total: Tensor) -> None:
         """As of `Queries`; with a bias, keys are those for products."""
@@ -166,14 +177,14 @@ class FusedQueries:
             self._wide().add(keys, bias, out, total)
             return
         part, lse = _fused(self.q, keys)
-        weights = lse.add_(self.shift).exp_()
+        weights = self._weights(lse)
         out.addcmul_(part, weights[..., None])
         total.add_(weights)
 
     def write(self, keys: Values, out: Tensor, total: Tensor) -> None:
         """As of `Queries`."""
         part, lse = _fused(self.q, keys)
-        torch.exp(lse.add_(self.shift), out=total)
+        total.copy_(self._weights(lse))
         torch.mul(part, total[..., None], out=out)
 
     def peaks(self, keys: Values, bias: Tensor | None) -> Tensor:
@@ -182,14 +193,16 @@ class FusedQueries:
             keys = Values(widened(keys.keys.transpose(1, 2), 1.0).transpose(1, 2), keys.v)
         return self._wide().peaks(keys, bias)
 
+    def _weights(self, lse: Tensor) -> Tensor:
+        return lse.add_(self.shift, alpha=self.q.shape[-1] ** -0.5).mul_(LOG2_E).exp2_()
+
     def _wide(self) -> Queries:
-        return Queries(widened(self.q, self.shift, scale=self.q.shape[-1] ** -0.5))
+        return Queries(widened(self.q, self.shift))
 
 
-def _fused(q: Tensor, keys: Values, *, scale: float | None = None) -> tuple[Tensor, Tensor]:
+def _fused(q: Tensor, keys: Values) -> tuple[Tensor, Tensor]:
     """Fused attention of q (g, m, D): output (g, m, D) and log-sum-exp (g, m)."""
-    tensors = (x[:, None] for x in (q, keys.keys.transpose(1, 2), keys.v))
-    out, lse = _forward(*tensors, scale=scale)[:2]
+    out, lse = _forward(*(x[:, None] for x in (q, keys.keys.transpose(1, 2), keys.v)))[:2]
     return out[:, 0], lse[:, 0]
 
 
@@ -214,7 +227,7 @@ class Slopes(NamedTuple):
 class Rows:
     """What the backward pass needs of some queries; of whole rows."""
 
-    q: Tensor  # (g, m, D + 1) or (N, D + 1), divided by √D, the last column −lse
+    q: Tensor  # (g, m, D + 1) or (N, D + 1), the last column −lse √D
     grad: Tensor  # the same, the last column −Σ grad · out
     lowest: float | None  # as of `Queries`
 
@@ -222,7 +235,7 @@ class Rows:
     def of(cls, q: Tensor, grad: Tensor, out: Tensor, lse: Tensor, *, reach: float) -> Rows:
         """N rows from (h, Q, D) each and log-sum-exps (h, Q); `reach` as for `Queries`."""
         delta = (grad.to(lse.dtype) * out).sum(dim=-1)
-        q, grad = widened(q, -lse, scale=q.shape[-1] ** -0.5), widened(grad, -delta)
+        q, grad = widened(q, lse * -math.sqrt(q.shape[-1])), widened(grad, -delta)
         return cls(q.flatten(0, 1), grad.flatten(0, 1), _lowest(q, reach))
 
     def take(self, rows: slice | Tensor, groups: int) -> Rows:
@@ -248,22 +261,24 @@ class Rows:
         p = _exp_logits(self.q, keys.keys, bias, self.lowest)
         keys.dv.baddbmm_(p.transpose(1, 2), self.grad[..., :-1])
         ds = torch.bmm(self.grad, keys.values).mul_(p)
-        keys.dk.baddbmm_(ds.transpose(1, 2), self.q[..., :-1])
+        keys.dk.baddbmm_(ds.transpose(1, 2), self.q[..., :-1], alpha=keys.k.shape[2] ** -0.5)
         return ds
 
 
 def _exp_logits(q: Tensor, keys: Tensor, bias: Tensor | None, lowest: float | None) -> Tensor:
-    logits = torch.bmm(q, keys)
+    logits = torch.empty((*q.shape[:2], keys.shape[2]), dtype=q.dtype)
+    logits.baddbmm_(q, keys, beta=0, alpha=exponent_scale(q.shape[2] - 1))  # in base 2
     if bias is not None:
-        logits.add_(bias)
+        logits.add_(bias, alpha=LOG2_E)
     elif lowest is not None:
         logits.clamp_(min=lowest)
-    return logits.exp_()
+    return logits.exp2_()
 
 
 def _lowest(q: Tensor, reach: float) -> float | None:
     """What logits of widened q and keys of norms up to `reach` need not go below, less their references."""
-    return None if are_near(largest_norm(q[..., :-1]) * reach) else _LOWEST
+    near = are_near(largest_norm(q[..., :-1]) * reach * exponent_scale(q.shape[-1] - 1))
+    return None if near else _LOWEST
 
 
 def _blocks(q: Tensor, keys: Tensor) -> list[slice]:

@@ -46,7 +46,7 @@ def test_logits_far_from_those_of_anchors(
     plain = with_gradients(q, k, v, layout, "reference")
     ours = with_gradients(q, k, v, layout, "cpu")
     assert bool(raised) == (abs(lift) == 300.0)  # below: of those whose anchors are
-    # Plain PyTorch keeps its probabilities for the backward pass, so errors of ds cancel where keys are alike.
+    # Plain PyTorch keeps its probabilities for the backward pass: errors of ds cancel where keys are alike.
     for mine, theirs, right, factor in zip(ours, plain, truth, (2, 4, 2, 2), strict=True):
         assert (mine - right).norm() <= factor * (theirs - right).norm() + 1e-6 * right.norm()
 

@@ -18,12 +18,22 @@ from mocgen_kernels.blocks import keep_freed_memory
 from mocgen_kernels.grouped import context_spans, gather_contexts
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.lists import Batch, Lists
-from mocgen_kernels.parts import LOG2_E, are_near, exponent_scale, is_fused, largest_norm
+from mocgen_kernels.parts import (
+    LOG2_E,
+    Queries,
+    Rows,
+    Slopes,
+    Values,
+    are_sound,
+    in_groups,
+    is_fused,
+    largest_norm,
+    widened,
+)
 from mocgen_kernels.selection import Selection
 
 MOST_NUMBERS = 1 << 22  # of queries that are gathered at a time
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> Tensor:
@@ -36,29 +46,25 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """Output (B, Lq, H, D) and log-sum-exp (B · Lq · H,) for a selection with words."""
     keep_freed_memory()
-    simple = not is_fused(q.dtype) and are_near(
-        largest_norm(q) * largest_norm(k) * exponent_scale(q.shape[-1])
-    )
-    out, lse = (_by_products if simple else _by_fused)(q, k, v, selection)
+    results = None if is_fused(q.dtype) else _by_products(q, k, v, selection)
+    out, lse = results or _by_fused(q, k, v, selection)
     return out.view(q.shape).to(q.dtype), lse
 
 
-def _by_products(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
-    """Output (N, D) and log-sum-exp (N,) where exp of logits is harmless as they are."""
+def _by_products(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor] | None:
+    """Output (N, D) and log-sum-exp (N,), unless logits are too far from 0."""
     dim, lists, rows = q.shape[-1], selection.lists, q.reshape(-1, q.shape[-1])
     table, totals = (torch.empty(lists.count, *shape, dtype=q.dtype) for shape in ((dim,), ()))
     sizes = [len(batch.rows) for batch in lists.batches]
     for batch, part, total in zip(lists.batches, table.split(sizes), totals.split(sizes), strict=True):
-        query = rows.index_select(0, batch.rows).view(-1, batch.room, dim)
         key, value = (_tokens(x, selection.layout, batch).transpose(1, 2).flatten(0, 1) for x in (k, v))
-        weights = torch.empty(len(query), batch.room, batch.size, dtype=q.dtype)
-        torch.baddbmm(
-            weights, query, key.transpose(1, 2), beta=0, alpha=exponent_scale(dim), out=weights
-        ).exp2_()
-        torch.sum(weights, dim=2, out=total.view(len(query), -1))
-        torch.bmm(weights, value, out=part.view(len(query), -1, dim))
+        query = Queries(in_groups(rows, batch.rows, len(key)))
+        places = (in_groups(x, slice(None), len(key)) for x in (part, total))
+        query.write(Values(key.transpose(1, 2), value), *places)
     table[0], totals[0] = 0, 0  # where there is no part
     total = totals.index_select(0, lists.slots.view(-1)).view(lists.slots.shape).sum(dim=0)
+    if not are_sound(total):
+        return None
     return _sums(table, lists, None).div_(total[:, None]), total.log2().mul_(1 / LOG2_E)
 
 
@@ -91,25 +97,30 @@ def gradients(
     selection: Selection,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k and v, from what `attend` took and gave."""
-    heads, dim = q.shape[2:]
-    lists, layout = selection.lists, selection.layout
-    rows = [x.reshape(-1, dim) for x in (grad, q, out)]
+    dim, lists, layout = q.shape[-1], selection.lists, selection.layout
+    reach = largest_norm(k.to(lse.dtype))
+    everything = [*(x.reshape(1, -1, dim) for x in (q, grad, out)), lse[None]]
+    rows = Rows.of(*everything, reach=reach)
     dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
     empty = torch.ones(lists.count, dtype=torch.bool).index_fill_(0, lists.slots.view(-1), False)
     empty[0] = True
-    parts = []
-    for batch, padding in zip(lists.batches, empty.split([len(x.rows) for x in lists.batches]), strict=True):
-        places = (-1, heads, batch.room)
-        slope, query, result = (x.index_select(0, batch.rows).view(*places, dim) for x in rows)
-        peak = lse.index_select(0, batch.rows).view(places)
-        peak.masked_fill_(padding.view(places), torch.inf)  # exp(s − peak) = 0
-        key, value = (_tokens(x, layout, batch).transpose(1, 2) for x in (k, v))
-        found = _backward(slope, query, key, value, result, peak, 0.0, False)
-        parts.append(found[0].reshape(-1, dim))
-        for x, part in zip((dk, dv), found[1:], strict=True):
-            _write(x, part.transpose(1, 2), layout, batch)
-    table = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(lse.dtype)
-    dq = _sums(table, lists, lists.slots.ne(0).to(lse.dtype))
+    table = torch.empty(lists.count, dim, dtype=lse.dtype)
+    sizes = [len(batch.rows) for batch in lists.batches]
+    for batch, part, padding in zip(lists.batches, table.split(sizes), empty.split(sizes), strict=True):
+        tokens = (_tokens(x, layout, batch).transpose(1, 2) for x in (k, v))  # (B · c, H, m, D)
+        key, value = (widened(x, 1.0) for x in tokens)
+        slopes = [torch.zeros(key[..., :-1].shape, dtype=lse.dtype) for _ in range(2)]
+        keys, values, *others = (x.flatten(0, 1) for x in (key, value, key[..., :-1], *slopes))
+        some = rows.take(batch.rows, len(keys))
+        some.q[..., -1].masked_fill_(padding.view(len(keys), -1), -torch.inf)  # exp(−inf) = 0
+        some.write(
+            Slopes(keys.transpose(1, 2), values.transpose(1, 2), *others),
+            in_groups(part, slice(None), len(keys)),
+        )
+        for x, slope in zip((dk, dv), slopes, strict=True):
+            _write(x, slope.transpose(1, 2), layout, batch)
+    table[0] = 0  # where there is no part
+    dq = _sums(table, lists, None).mul_(dim**-0.5)
     return dq.view(q.shape).to(q.dtype), dk, dv, None, None
 
 

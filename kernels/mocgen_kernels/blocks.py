@@ -78,7 +78,8 @@ class Scratch(threading.local):
         """A tensor of arbitrary numbers, valid until the thread takes the next one of this name."""
         kept, size = self._kept.get(name), math.prod(shape)
         if kept is None or kept.dtype is not dtype or len(kept) < size:
-            self._kept[name] = kept = torch.empty(size, dtype=dtype, device=device)
+            with torch.inference_mode(False):  # tensors of that mode can't be written to in others
+                self._kept[name] = kept = torch.empty(size, dtype=dtype, device=device)
         return kept[:size].view(shape)
 
 

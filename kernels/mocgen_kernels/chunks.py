@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from mocgen_kernels.blocks import HeadBlock, Scratch
+from mocgen_kernels.blocks import HeadBlock
 from mocgen_kernels.compensation import summaries
 from mocgen_kernels.grouped import context_spans
 from mocgen_kernels.layout import ContextLayout
@@ -20,8 +20,8 @@ from mocgen_kernels.parts import (
     Slopes,
     Values,
     in_groups,
-    largest_norm,
     precise,
+    scratch,
     widened,
     with_rows,
 )
@@ -29,7 +29,6 @@ from mocgen_kernels.selection import Selection
 from mocgen_kernels.visits import Visits
 
 _ROWS = 1024  # queries that attend to their anchors at a time
-_scratch = Scratch()  # kept from call to call
 Keys = TypeVar("Keys")
 
 
@@ -40,7 +39,6 @@ class Heads(Generic[Keys]):
     of: Callable[[int, slice, int], Keys]  # some tokens of a head, in groups
     block: HeadBlock
     layout: ContextLayout
-    reach: float  # largest norm of a key; 0 where they are not for products
 
     @cached_property
     def contexts(self) -> list[Keys]:
@@ -49,17 +47,17 @@ class Heads(Generic[Keys]):
         return [self.of(head, span, 1) for head in range(self.block.heads) for span in spans]
 
 
-def values_of(block: HeadBlock, k: Tensor, v: Tensor, layout: ContextLayout, *, wide: bool) -> Heads[Values]:
-    """As the forward pass needs (B, L, H, D): for products, or not."""
-    k, v = block.of(k)[0], block.of(v)[0]
-    k, v = (widened(k, 1.0), v.to(precise(v))) if wide else (with_rows(k), v)
-    v = with_rows(v)
-    reach = largest_norm(k[..., :-1]) if wide else 0.0
+def values_of(
+    block: HeadBlock, k: Tensor, v: Tensor, layout: ContextLayout, *, referenced: bool = False
+) -> Heads[Values]:
+    """As the forward pass needs (B, L, H, D); for products with queries that may have references, or not."""
+    k, v = (with_rows(block.of(x)[0]) for x in (k, v))
+    k, v = (widened(k, 1.0), v.to(precise(v))) if referenced else (k, v)
 
     def of(head: int, some: slice, groups: int) -> Values:
         return Values(in_groups(k[head], some, groups).transpose(1, 2), in_groups(v[head], some, groups))
 
-    return Heads(of, block, layout, reach)
+    return Heads(of, block, layout)
 
 
 def slopes_of(
@@ -73,7 +71,7 @@ def slopes_of(
         key, value, *slopes = (in_groups(x[head], some, groups) for x in (k, v, dk, dv))
         return Slopes(key.transpose(1, 2), value.transpose(1, 2), key[..., :-1], *slopes)
 
-    return Heads(of, block, layout, largest_norm(k[..., :-1]))
+    return Heads(of, block, layout)
 
 
 class Part(NamedTuple, Generic[Keys]):
@@ -162,7 +160,7 @@ class Chunk:
         self, name: str, dtype: torch.dtype, *shape: int
     ) -> tuple[Tensor, Callable[[Part[Any]], Tensor]]:
         """A table (h · Q + n, …), and where in it the result of a part belongs, visits in their order."""
-        table = _scratch.take(name, (len(self.visits.order), *shape), dtype)
+        table = scratch.take(name, (len(self.visits.order), *shape), dtype)
         base, *parts = table.split([len(self.visits.begins), *self.visits.counts])
         visits = iter([part[None] for part in parts if len(part)])
 

@@ -10,6 +10,9 @@ have to be added.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -17,10 +20,18 @@ from mocgen_kernels.autograd import differentiable
 from mocgen_kernels.blocks import HeadBlock, for_each, head_blocks, keep_freed_memory
 from mocgen_kernels.chunks import Chunk, Heads, slopes_of, values_of
 from mocgen_kernels.grouped import grouped_attention
-from mocgen_kernels.parts import FusedQueries, Queries, Rows, Slopes, Values, is_fused, precise
+from mocgen_kernels.parts import (
+    FusedQueries,
+    Queries,
+    Rows,
+    Slopes,
+    Values,
+    are_sound,
+    is_fused,
+    largest_norm,
+    precise,
+)
 from mocgen_kernels.selection import Selection
-
-_MOST = 2.0**90  # of a denominator: beyond, the reference was too low
 
 
 def routed_attention(
@@ -50,13 +61,16 @@ def attend(
     layout = selection.layout
 
     def work(block: HeadBlock) -> None:
-        keys, means = values_of(block, k, v, layout, wide=not is_fused(k.dtype)), None
+        keys, means = values_of(block, k, v, layout), None
         if k_means is not None and v_means is not None:
-            means = values_of(block, k_means, v_means, layout, wide=True)
+            means = values_of(block, k_means, v_means, layout, referenced=True)
+        referenced = cache(
+            lambda: keys if is_fused(k.dtype) else values_of(block, k, v, layout, referenced=True)
+        )
         for span in block.chunks(q.shape[1]):
             chunk = Chunk.of(block, span, selection)
             results = (block.of(x)[0, :, span] for x in (out, lse))
-            _attend(chunk, block.of(q)[0, :, span], keys, means, *results)
+            _attend(chunk, block.of(q)[0, :, span], keys, referenced, means, *results)
 
     for_each(head_blocks(selection), work)
     return out, lse
@@ -77,7 +91,7 @@ def gradients(
     dq = torch.empty(q.shape, dtype=q.dtype)
     dk, dv = _zeros(k), _zeros(v)
     dk_means, dv_means = (None if x is None else _zeros(x) for x in (k_means, v_means))
-    layout = selection.layout
+    layout, reach = selection.layout, largest_norm(k)
 
     def work(block: HeadBlock) -> None:
         keys, means = slopes_of(block, k, v, dk, dv, layout), None
@@ -86,7 +100,7 @@ def gradients(
         for span in block.chunks(q.shape[1]):
             chunk = Chunk.of(block, span, selection)
             some = (block.of(x)[0, :, span] for x in (q, grad, out, lse))
-            _add_gradients(chunk, Rows.of(*some, reach=keys.reach), keys, means, block.of(dq)[0, :, span])
+            _add_gradients(chunk, Rows.of(*some, reach=reach), keys, means, block.of(dq)[0, :, span])
 
     for_each(head_blocks(selection), work)
     return dq, *(None if x is None else x.to(q.dtype) for x in (dk, dv, dk_means, dv_means))
@@ -100,18 +114,22 @@ def _attend(
     chunk: Chunk,
     q: Tensor,
     keys: Heads[Values],
+    referenced: Callable[[], Heads[Values]],
     means: Heads[Values] | None,
     out: Tensor,
     lse: Tensor,
 ) -> None:
-    """Write output (h, Q, D) and log-sum-exp (h, Q) of the queries (h, Q, D) of a chunk."""
-    queries = Queries.of(q, keys.reach)
+    """Write output (h, Q, D) and log-sum-exp (h, Q) of the queries (h, Q, D) of a chunk.
+
+    referenced: gives the keys for queries with references.
+    """
+    queries = Queries.of(q)
     sums, total = _sums(chunk, queries, keys, means)
-    if not bool(total.amax() < _MOST):
-        _raise_references(chunk, queries, keys, means)
-        sums, total = _sums(chunk, queries, keys, means, referenced=True)
+    if not are_sound(total):
+        queries = queries.relative_to(_peaks(chunk, queries, keys, means))
+        sums, total = _sums(chunk, queries, referenced(), means)
     torch.div(sums.view(q.shape), total.view(*lse.shape, 1), out=out)
-    torch.sub(total.log_().view(lse.shape), queries.shift.view(lse.shape), alpha=q.shape[-1] ** -0.5, out=lse)
+    torch.add(total.log_().view(lse.shape), queries.reference.view(lse.shape), out=lse)
 
 
 def _sums(
@@ -119,37 +137,33 @@ def _sums(
     queries: Queries | FusedQueries,
     keys: Heads[Values],
     means: Heads[Values] | None,
-    *,
-    referenced: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Numerators (h · Q, D) and denominators (h · Q,); references are set before, unless they are."""
-    visits, dtype = chunk.visits, queries.shift.dtype
+    """Numerators (h · Q, D) and denominators (h · Q,)."""
+    visits, dtype = chunk.visits, queries.reference.dtype
     table, numerators = chunk.table("table", dtype, keys.contexts[0].v.shape[-1])
     totals, denominators = chunk.table("totals", dtype)
     for part in chunk.parts(keys, means):
         some, places = queries.take(part.rows, part.groups), (numerators(part), denominators(part))
-        if not part.first:
-            some.add(part.keys, part.bias, *places)
-        elif isinstance(part.rows, slice) and not referenced:
-            some.begin(part.keys, *places)
-        else:
+        if part.first:
             some.write(part.keys, *places)
+        else:
+            some.add(part.keys, part.bias, *places)
     length = len(visits.begins)
     return visits.sums(table), totals[:length].index_add(0, visits.rows, totals[length:])
 
 
-def _raise_references(
+def _peaks(
     chunk: Chunk, queries: Queries | FusedQueries, keys: Heads[Values], means: Heads[Values] | None
-) -> None:
-    """Make the references of a chunk no less than the highest logits."""
-    excess = torch.zeros_like(queries.shift)
+) -> Tensor:
+    """The highest logits, or somewhat more: (h · Q,)."""
+    highest = torch.full_like(queries.reference, -torch.inf)
     for part in chunk.parts(keys, means):
         peaks = queries.take(part.rows, part.groups).peaks(part.keys, part.bias).view(-1)
         if isinstance(part.rows, slice):
-            torch.maximum(excess[part.rows], peaks, out=excess[part.rows])
+            torch.maximum(highest[part.rows], peaks, out=highest[part.rows])
         else:
-            excess.scatter_reduce_(0, part.rows, peaks, "amax")
-    queries.shift.sub_(excess)
+            highest.scatter_reduce_(0, part.rows, peaks, "amax")
+    return highest
 
 
 def _add_gradients(

@@ -2,18 +2,18 @@
 
 With a reference r per query, the numerator Σ exp(s − r) v and the denominator Σ exp(s − r) of its softmax are
 sums over its keys, so parts of a row need no merging. Any r near the highest logit s will do: with one too
-low exp overflows, with one too high all of it vanishes. Where no logit can be far from 0, r is 0.
+low exp overflows, with one too high all of it vanishes. Mostly 0 will do; the denominators tell if not.
 
 Two matrix products with exp between them are faster than fused attention, which looks for maxima on its way,
-and r costs nothing: queries get one more dimension, which holds −r, and keys a 1. Products of 16 bits would
+and r costs little: queries get one more dimension, which holds −r, and keys a 1. Products of 16 bits would
 round the logits, so there fused attention takes their place.
 
 Powers are of 2: exp of torch is MKL's, which on AMD takes three times as long as exp2, and everywhere 30 to
-200 times as long near 1e-38. The factor log₂ e / √D is left to the products, which apply it last; so
-references are kept times √D.
+200 times as long near 1e-38. The factor log₂ e / √D is left to the products, which apply it last; so within
+products references are kept times √D.
 
-Everything here is of g groups of queries, each with keys of its own: keys transposed, (g, D + 1, n), the last
-row 1, or (g, D, n) for fused attention. What groups are taken from are N rows in one dimension.
+Everything here is of g groups of queries, each with keys of its own: keys transposed, (g, D, n) or, for
+references, (g, D + 1, n), the last row 1. What groups are taken from are N rows in one dimension.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mocgen_kernels.blocks import Scratch
+
 MOST_LOGITS = 1 << 20  # that exist at a time
-_REFERENCES = 256  # keys that give the references, where there are more
 LOG2_E = 1 / math.log(2)
 _LOWEST = -100.0  # of logits that may be far below their references: numbers below 2⁻¹²⁶ are slow
-_FAR = 115.0
+_LEAST, _MOST = 2.0**-60, 2.0**90  # of denominators
+scratch = Scratch()  # kept from call to call
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
@@ -51,19 +53,15 @@ def widened(x: Tensor, last: float | Tensor) -> Tensor:
     return wide
 
 
-def exponent_scale(dim: int) -> float:
-    """What turns products of queries and keys (..., D) into logits in base 2."""
-    return dim**-0.5 * LOG2_E
+def are_sound(totals: Tensor) -> bool:
+    """Whether denominators show that their references were near the highest logits."""
+    least, most = totals.aminmax()
+    return bool(least > _LEAST) and bool(most < _MOST)
 
 
 def largest_norm(x: Tensor) -> float:
     """Of rows (..., D)."""
     return float(torch.linalg.vector_norm(x, dim=-1).amax())
-
-
-def are_near(reach: float) -> bool:
-    """Whether exp2 is harmless of all differences of logits in base 2 between −reach and reach."""
-    return 2 * reach < _FAR
 
 
 def with_rows(x: Tensor) -> Tensor:
@@ -73,15 +71,14 @@ def with_rows(x: Tensor) -> Tensor:
 
 def in_groups(x: Tensor, rows: slice | Tensor, groups: int) -> Tensor:
     """Rows of (N, …) in groups, neighbours as a view: (g, m, …)."""
-    if isinstance(rows, slice):
-        return x[rows].unflatten(0, (groups, -1))
-    return x.index_select(0, rows)[None]
+    some = x[rows] if isinstance(rows, slice) else x.index_select(0, rows)
+    return some.unflatten(0, (groups, -1))
 
 
 class Values(NamedTuple):
     """Keys and values for the forward pass."""
 
-    keys: Tensor  # (g, D + 1, n), the last row 1; or (g, D, n) for fused attention
+    keys: Tensor  # (g, D, n) or (g, D + 1, n)
     v: Tensor  # (g, n, D)
 
     def blocks(self, q: Tensor) -> list[tuple[slice, Values]]:
@@ -93,111 +90,105 @@ class Values(NamedTuple):
 class Queries:
     """Queries with their references, for products."""
 
-    q: Tensor  # (g, m, D + 1), or (N, D + 1), the last column −r √D
-    lowest: float | None = None  # logits below count as this; None where there are none
+    q: Tensor  # (g, m, D) or (N, D); with references D + 1, the last column −r √D
+    referenced: bool = False
 
     @classmethod
-    def of(cls, q: Tensor, reach: float) -> Queries | FusedQueries:
-        """N rows from (h, Q, D), with references of 0, for keys whose norm is at most `reach`."""
+    def of(cls, q: Tensor) -> Queries | FusedQueries:
+        """N rows from (h, Q, D), with references of 0."""
         if is_fused(q.dtype):
             q = with_rows(q)
             return FusedQueries(q.flatten(0, 1), torch.zeros(q.shape[:2].numel(), dtype=precise(q)))
-        q = widened(q, 0.0).flatten(0, 1)
-        return cls(q, _lowest(q, reach))
+        return cls(q.contiguous().flatten(0, 1))
 
     @property
-    def shift(self) -> Tensor:
-        """−r √D: (g, m) or (N,), a view."""
-        return self.q[..., -1]
+    def reference(self) -> Tensor:
+        """r: (g, m) or (N,)."""
+        if not self.referenced:
+            return self.q.new_zeros(()).expand(self.q.shape[:-1])
+        return self.q[..., -1] * -((self.q.shape[-1] - 1) ** -0.5)
+
+    def relative_to(self, reference: Tensor) -> Queries:
+        """The same relative to other references (N,)."""
+        return Queries(widened(self.q, reference * -math.sqrt(self.q.shape[-1])), referenced=True)
 
     def take(self, rows: slice | Tensor, groups: int) -> Queries:
         """Some of N rows in groups: neighbours, as a view, or those of given numbers."""
-        return Queries(in_groups(self.q, rows, groups), self.lowest)
+        return Queries(in_groups(self.q, rows, groups), self.referenced)
 
-    def begin(self, keys: Values, out: Tensor, total: Tensor) -> None:
-        """Write numerators (g, m, D) and denominators (g, m); set references, unless 0 will do."""
-        if self.lowest is None:
-            self.write(keys, out, total)
-            return
-        few = Values(keys.keys[:, :-1, :_REFERENCES], keys.v[:, :_REFERENCES])
-        part, lse = _fused(self.q[..., :-1], few)
-        out.copy_(part)
-        total.fill_(1)
-        torch.mul(lse, -math.sqrt(out.shape[-1]), out=self.shift)
-        if keys.v.shape[1] > _REFERENCES:
-            self.add(Values(keys.keys[..., _REFERENCES:], keys.v[:, _REFERENCES:]), None, out, total)
+    def write(self, keys: Values, out: Tensor, total: Tensor) -> None:
+        """Write numerators (g, m, D) and denominators (g, m)."""
+        shares = _shares(self.q, keys.keys)
+        if not shares:
+            self.add(keys, None, out.zero_(), total.zero_())
+        elif len(shares) > 1:
+            for some in shares:
+                share = Values(*(x[some] for x in keys))
+                Queries(self.q[some], self.referenced).write(share, out[some], total[some])
+        else:
+            weights = self._weights(keys)
+            torch.sum(weights, dim=-1, out=total)
+            torch.bmm(weights, keys.v, out=out)
 
     def add(self, keys: Values, bias: Tensor | None, out: Tensor, total: Tensor) -> None:
         """Add to numerators and denominators; bias (m, n), on top of the logits."""
         for some, block in keys.blocks(self.q):
-            weights = _exp_logits(self.q, block.keys, None if bias is None else bias[:, some], self.lowest)
+            weights = self._weights(block, None if bias is None else bias[:, some])
             out.baddbmm_(weights, block.v)
             total.add_(weights.sum(dim=-1))
 
-    def write(self, keys: Values, out: Tensor, total: Tensor) -> None:
-        """Write numerators and denominators."""
-        if self.q.shape[0] * self.q.shape[1] * keys.v.shape[1] > MOST_LOGITS:
-            self.add(keys, None, out.zero_(), total.zero_())
-            return
-        weights = _exp_logits(self.q, keys.keys, None, self.lowest)
-        torch.sum(weights, dim=-1, out=total)
-        torch.bmm(weights, keys.v, out=out)
-
     def peaks(self, keys: Values, bias: Tensor | None) -> Tensor:
-        """The highest logits, less their references, times √D: (g, m)."""
+        """The highest logits, less their references: (g, m)."""
         peaks = torch.full(self.q.shape[:2], -torch.inf, dtype=self.q.dtype)
         for some, block in keys.blocks(self.q):
-            logits = torch.bmm(self.q, block.keys)
-            logits = logits if bias is None else logits.add_(bias[:, some], alpha=math.sqrt(keys.v.shape[2]))
+            logits = _products(self.q, block.keys, keys.v.shape[2] ** -0.5)
+            logits = logits if bias is None else logits.add_(bias[:, some])
             torch.maximum(peaks, logits.amax(dim=-1), out=peaks)
         return peaks
+
+    def _weights(self, keys: Values, bias: Tensor | None = None) -> Tensor:
+        return _exp_logits(self.q, keys.keys, keys.v.shape[2], bias, far=self.referenced)
 
 
 @dataclass(frozen=True)
 class FusedQueries:
-    """The same for fused attention, but for means of contexts and maxima, which go by products."""
+    """The same for fused attention, but for means of contexts, which go by products."""
 
     q: Tensor  # (g, m, D) or (N, D)
-    shift: Tensor  # (g, m) or (N,): −r √D
+    reference: Tensor  # r: (g, m) or (N,)
+
+    def relative_to(self, reference: Tensor) -> FusedQueries:
+        """As of `Queries`."""
+        return FusedQueries(self.q, reference)
 
     def take(self, rows: slice | Tensor, groups: int) -> FusedQueries:
         """As of `Queries`."""
-        return FusedQueries(in_groups(self.q, rows, groups), in_groups(self.shift, rows, groups))
-
-    def begin(self, keys: Values, out: Tensor, total: Tensor) -> None:
-        """As of `Queries`."""
-        part, lse = _fused(self.q, keys)
-        out.copy_(part)
-        total.fill_(1)
-        torch.mul(lse, -math.sqrt(self.q.shape[-1]), out=self.shift)
-
-    def add(self, keys: Values, bias: Tensor | None, out: Tensor, total: Tensor) -> None:
-        """As of `Queries`; with a bias, keys are those for products."""
-        if bias is not None:
-            self._wide().add(keys, bias, out, total)
-            return
-        part, lse = _fused(self.q, keys)
-        weights = self._weights(lse)
-        out.addcmul_(part, weights[..., None])
-        total.add_(weights)
+        return FusedQueries(in_groups(self.q, rows, groups), in_groups(self.reference, rows, groups))
 
     def write(self, keys: Values, out: Tensor, total: Tensor) -> None:
         """As of `Queries`."""
         part, lse = _fused(self.q, keys)
-        total.copy_(self._weights(lse))
+        torch.exp(lse.sub_(self.reference), out=total)
         torch.mul(part, total[..., None], out=out)
 
+    def add(self, keys: Values, bias: Tensor | None, out: Tensor, total: Tensor) -> None:
+        """As of `Queries`; with a bias, keys are those for products."""
+        if bias is not None:
+            self._for_products().add(keys, bias, out, total)
+            return
+        part, lse = _fused(self.q, keys)
+        weights = lse.sub_(self.reference).exp_()
+        out.addcmul_(part, weights[..., None])
+        total.add_(weights)
+
     def peaks(self, keys: Values, bias: Tensor | None) -> Tensor:
-        """As of `Queries`."""
-        if bias is None:
-            keys = Values(widened(keys.keys.transpose(1, 2), 1.0).transpose(1, 2), keys.v)
-        return self._wide().peaks(keys, bias)
+        """As of `Queries`; log-sum-exps without a bias, which will do as well."""
+        if bias is not None:
+            return self._for_products().peaks(keys, bias)
+        return _fused(self.q, keys)[1].sub_(self.reference)
 
-    def _weights(self, lse: Tensor) -> Tensor:
-        return lse.add_(self.shift, alpha=self.q.shape[-1] ** -0.5).mul_(LOG2_E).exp2_()
-
-    def _wide(self) -> Queries:
-        return Queries(widened(self.q, self.shift))
+    def _for_products(self) -> Queries:
+        return Queries(self.q.to(self.reference.dtype)).relative_to(self.reference)
 
 
 def _fused(q: Tensor, keys: Values) -> tuple[Tensor, Tensor]:
@@ -229,26 +220,33 @@ class Rows:
 
     q: Tensor  # (g, m, D + 1) or (N, D + 1), the last column −lse √D
     grad: Tensor  # the same, the last column −Σ grad · out
-    lowest: float | None  # as of `Queries`
+    far: bool  # whether logits may be far below lse
 
     @classmethod
     def of(cls, q: Tensor, grad: Tensor, out: Tensor, lse: Tensor, *, reach: float) -> Rows:
-        """N rows from (h, Q, D) each and log-sum-exps (h, Q); `reach` as for `Queries`."""
+        """N rows from (h, Q, D) each and log-sum-exps (h, Q), for keys whose norm is at most `reach`."""
         delta = (grad.to(lse.dtype) * out).sum(dim=-1)
+        scale = q.shape[-1] ** -0.5 * LOG2_E
+        far = not 2 * largest_norm(q) * reach * scale < -_LOWEST
         q, grad = widened(q, lse * -math.sqrt(q.shape[-1])), widened(grad, -delta)
-        return cls(q.flatten(0, 1), grad.flatten(0, 1), _lowest(q, reach))
+        return cls(q.flatten(0, 1), grad.flatten(0, 1), far)
 
     def take(self, rows: slice | Tensor, groups: int) -> Rows:
         """As of `Queries`."""
-        return Rows(in_groups(self.q, rows, groups), in_groups(self.grad, rows, groups), self.lowest)
+        return Rows(in_groups(self.q, rows, groups), in_groups(self.grad, rows, groups), self.far)
 
     def write(self, keys: Slopes, dq: Tensor) -> None:
         """Add to the gradients of keys and values; write √D · dq (g, m, D).
 
         With p = exp(s − lse): dv = pᵀ grad, ds = p (grad · v − grad · out), √D dq = ds k, dk = dsᵀ q / √D.
         """
-        if self.q.shape[0] * self.q.shape[1] * keys.k.shape[1] > MOST_LOGITS:
+        shares = _shares(self.q, keys.keys)
+        if not shares:
             self.add(keys, None, dq.zero_())
+        elif len(shares) > 1:
+            for some in shares:
+                share = Slopes(*(x[some] for x in keys))
+                Rows(self.q[some], self.grad[some], self.far).write(share, dq[some])
         else:
             torch.bmm(self._slopes(keys), keys.k, out=dq)
 
@@ -258,27 +256,35 @@ class Rows:
             dq.baddbmm_(self._slopes(block, None if bias is None else bias[:, some]), block.k)
 
     def _slopes(self, keys: Slopes, bias: Tensor | None = None) -> Tensor:
-        p = _exp_logits(self.q, keys.keys, bias, self.lowest)
+        p = _exp_logits(self.q, keys.keys, keys.k.shape[2], bias, far=self.far)
         keys.dv.baddbmm_(p.transpose(1, 2), self.grad[..., :-1])
-        ds = torch.bmm(self.grad, keys.values).mul_(p)
+        ds = torch.bmm(self.grad, keys.values, out=scratch.take("slopes", p.shape, p.dtype)).mul_(p)
         keys.dk.baddbmm_(ds.transpose(1, 2), self.q[..., :-1], alpha=keys.k.shape[2] ** -0.5)
         return ds
 
 
-def _exp_logits(q: Tensor, keys: Tensor, bias: Tensor | None, lowest: float | None) -> Tensor:
-    logits = torch.empty((*q.shape[:2], keys.shape[2]), dtype=q.dtype)
-    logits.baddbmm_(q, keys, beta=0, alpha=exponent_scale(q.shape[2] - 1))  # in base 2
+def _exp_logits(q: Tensor, keys: Tensor, dim: int, bias: Tensor | None, *, far: bool) -> Tensor:
+    logits = _products(q, keys, dim**-0.5 * LOG2_E)  # in base 2
     if bias is not None:
         logits.add_(bias, alpha=LOG2_E)
-    elif lowest is not None:
-        logits.clamp_(min=lowest)
+    elif far:
+        logits.clamp_(min=_LOWEST)
     return logits.exp2_()
 
 
-def _lowest(q: Tensor, reach: float) -> float | None:
-    """What logits of widened q and keys of norms up to `reach` need not go below, less their references."""
-    near = are_near(largest_norm(q[..., :-1]) * reach * exponent_scale(q.shape[-1] - 1))
-    return None if near else _LOWEST
+def _products(q: Tensor, keys: Tensor, scale: float) -> Tensor:
+    """Of q (g, m, D) and keys with any number of rows, or q (g, m, D + 1): (g, m, n), until the next ones."""
+    products = scratch.take("products", (*q.shape[:2], keys.shape[2]), q.dtype)
+    return products.baddbmm_(q, keys[:, : q.shape[2]], beta=0, alpha=scale)
+
+
+def _shares(q: Tensor, keys: Tensor) -> list[slice]:
+    """Of q (g, m, ·) and keys (g, ·, n): groups whose logits may exist at a time; none if one's may not."""
+    groups, most = q.shape[0], MOST_LOGITS // (q.shape[1] * keys.shape[2])
+    if not most:
+        return []
+    step = -(-groups // -(-groups // most))  # as equal as may be, for threads
+    return [slice(begin, begin + step) for begin in range(0, groups, step)]
 
 
 def _blocks(q: Tensor, keys: Tensor) -> list[slice]:

@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: tests in other processes need the cores
+
 import torch
 
 from mocgen.bundle import Defaults, NativeModel, save_bundle

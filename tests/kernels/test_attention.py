@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -250,6 +252,29 @@ def test_threads_and_inference_mode(ragged: ContextLayout, qkv: Make, threads: i
         torch.set_num_threads(before)
     assert max(errors(actual, expected)) <= 1e-5
     assert max(errors([out], expected[:1])) <= 1e-5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", [{}, {"compensate": True}, {"top_p": 0.7, "sub_descriptors": 2}])
+def test_gradients_after_inference(
+    ragged: ContextLayout, qkv: Make, backend: str, options: dict[str, Any]
+) -> None:
+    """What is kept from call to call, in a thread that has nothing yet, serves both."""
+    q, k, v = qkv(ragged)
+    settings = {"top_k": 2, "backend": backend, **options}
+
+    def run() -> list[Tensor]:
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            moc_attention(q, k, v, ragged, **settings)
+        return with_gradients(moc_attention(q, k, v, ragged, **settings), q, k, v)
+
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(1) as pool:
+        actual = pool.submit(run).result()
+    torch.set_num_threads(before)  # torch hands the latest setting to threads that start later
+    expected = with_gradients(reference.moc_attention(q, k, v, ragged, top_k=2, **options), q, k, v)
+    assert max(errors(actual, expected)) <= 1e-5
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

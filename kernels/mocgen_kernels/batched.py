@@ -9,6 +9,8 @@ context, which is what small work in several threads suffers from.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
@@ -46,30 +48,59 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """Output (B, Lq, H, D) and log-sum-exp (B · Lq · H,) for a selection with words."""
     keep_freed_memory()
-    results = None if is_fused(q.dtype) else _by_products(q, k, v, selection)
-    out, lse = results or _by_fused(q, k, v, selection)
+    out, lse = (_by_fused if is_fused(q.dtype) else _by_products)(q, k, v, selection)
     return out.view(q.shape).to(q.dtype), lse
 
 
-def _by_products(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor] | None:
-    """Output (N, D) and log-sum-exp (N,), unless logits are too far from 0."""
-    dim, lists, rows = q.shape[-1], selection.lists, q.reshape(-1, q.shape[-1])
-    table, totals = (torch.empty(lists.count, *shape, dtype=q.dtype) for shape in ((dim,), ()))
-    sizes = [len(batch.rows) for batch in lists.batches]
-    for batch, part, total in zip(lists.batches, table.split(sizes), totals.split(sizes), strict=True):
-        key, value = (_tokens(x, selection.layout, batch).transpose(1, 2).flatten(0, 1) for x in (k, v))
-        query = Queries(in_groups(rows, batch.rows, len(key)))
-        places = (in_groups(x, slice(None), len(key)) for x in (part, total))
-        query.write(Values(key.transpose(1, 2), value), *places)
-    table[0], totals[0] = 0, 0  # where there is no part
-    total = totals.index_select(0, lists.slots.view(-1)).view(lists.slots.shape).sum(dim=0)
+def _by_products(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
+    """Output (N, D) and log-sum-exp (N,)."""
+    queries, lists = Queries(q.reshape(-1, q.shape[-1])), selection.lists
+    sums, total = _numerators_denominators(queries, k, v, selection)
     if not are_sound(total):
-        return None
-    return _sums(table, lists, None).div_(total[:, None]), total.log2().mul_(1 / LOG2_E)
+        peaks = torch.empty(lists.count, dtype=q.dtype)
+        for some, batch, values in _batches(k, v, selection):
+            rows = queries.take(batch.rows, len(values.v))
+            in_groups(peaks, some, len(values.v)).copy_(rows.peaks(values, None))
+        peaks[0] = -torch.inf  # where there is no part
+        queries = queries.relative_to(_of_slots(peaks, lists).amax(dim=0))
+        sums, total = _numerators_denominators(queries, k, v, selection)
+    return sums.div_(total[:, None]), total.log2().mul_(1 / LOG2_E).add_(queries.reference)
+
+
+def _numerators_denominators(
+    queries: Queries, k: Tensor, v: Tensor, selection: Selection
+) -> tuple[Tensor, Tensor]:
+    """(N, D) and (N,)."""
+    lists = selection.lists
+    table, totals = (torch.empty(lists.count, *shape, dtype=k.dtype) for shape in (k.shape[-1:], ()))
+    for some, batch, values in _batches(k, v, selection, referenced=queries.referenced):
+        groups = len(values.v)
+        places = (in_groups(x, some, groups) for x in (table, totals))
+        queries.take(batch.rows, groups).write(values, *places)
+    table[0], totals[0] = 0, 0  # where there is no part
+    return _sums(table, lists, None), _of_slots(totals, lists).sum(dim=0)
+
+
+def _batches(
+    k: Tensor, v: Tensor, selection: Selection, *, referenced: bool = False
+) -> Iterator[tuple[slice, Batch, Values]]:
+    """Every batch: its slots, and its keys and values in groups, one per batch item, context and head."""
+    begin = 0
+    for batch in selection.lists.batches:
+        key, value = (_tokens(x, selection.layout, batch).transpose(1, 2).flatten(0, 1) for x in (k, v))
+        key = widened(key, 1.0) if referenced else key
+        some = slice(begin, begin + len(batch.rows))
+        yield some, batch, Values(key.transpose(1, 2), value)
+        begin = some.stop
+
+
+def _of_slots(x: Tensor, lists: Lists) -> Tensor:
+    """Of every context and query, what its slot holds: (slots,) → (C, N)."""
+    return x.index_select(0, lists.slots.view(-1)).view(lists.slots.shape)
 
 
 def _by_fused(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
-    """The same for any logits and dtype."""
+    """The same by fused attention."""
     heads, dim = q.shape[2:]
     lists, rows = selection.lists, q.reshape(-1, dim)
     parts, lses = [], []
@@ -81,7 +112,7 @@ def _by_fused(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Te
         lses.append(lse.reshape(-1))
     table, lse = (x[0] if len(x) == 1 else torch.cat(x) for x in (parts, lses))
     lse[0] = -torch.inf  # where there is no part
-    logs = lse.index_select(0, lists.slots.view(-1)).view(lists.slots.shape)  # (C, N)
+    logs = _of_slots(lse, lists)
     return _sums(table.to(lse.dtype), lists, logs.softmax(0)), logs.logsumexp(0)
 
 

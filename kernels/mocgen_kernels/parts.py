@@ -5,8 +5,9 @@ sums over its keys, so parts of a row need no merging. Any r near the highest lo
 low exp overflows, with one too high all of it vanishes. Mostly 0 will do; the denominators tell if not.
 
 Two matrix products with exp between them are faster than fused attention, which looks for maxima on its way,
-and r costs little: queries get one more dimension, which holds −r, and keys a 1. Products of 16 bits would
-round the logits, so there fused attention takes their place.
+and r costs little: queries get one more dimension, which holds −r, and keys a 1. (If the forward and the
+backward pass subtracted r in different ways they would round differently, and gradients of far-away logits be
+80 times as wrong.) Products of 16 bits would round the logits, so there fused attention takes their place.
 
 Powers are of 2: exp of torch is MKL's, which on AMD takes three times as long as exp2, and everywhere 30 to
 200 times as long near 1e-38. The factor log₂ e / √D is left to the products, which apply it last; so within
@@ -283,7 +284,8 @@ def _shares(q: Tensor, keys: Tensor) -> list[slice]:
     groups, most = q.shape[0], MOST_LOGITS // (q.shape[1] * keys.shape[2])
     if not most:
         return []
-    step = -(-groups // -(-groups // most))  # as equal as may be, for threads
+    step = -(-groups // -(-groups // most))
+    step += -step % torch.get_num_threads()  # each thread works on whole groups
     return [slice(begin, begin + step) for begin in range(0, groups, step)]
 
 

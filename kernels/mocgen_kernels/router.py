@@ -19,7 +19,7 @@ from mocgen_kernels.rules import Routing, candidate_table, query_groups, static_
 from mocgen_kernels.selection import Selection, pack_columns, words_for
 from mocgen_kernels.top_k import Allowed, best
 
-_CHUNK_ELEMENTS = 1 << 21
+_CHUNK_ELEMENTS = 1 << 20
 _SHARES = 2  # of the work per thread
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mocgen_kernels import ContextLayout, Kind, cpu, parts, route, routed_attention
+from mocgen_kernels import ContextLayout, Kind, batched, cpu, parts, route, routed_attention
 from mocgen_kernels.visits import Visits
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -19,14 +19,21 @@ def shots_of(lengths: list[int]) -> ContextLayout:
     return ContextLayout(lengths=lengths, kinds=[Kind.VIDEO] * len(lengths), shots=range(len(lengths)))
 
 
-def with_gradients(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, backend: str) -> list[Tensor]:
-    """Output and gradients with two routed contexts per query, the choice of the 32-bit reference."""
+def with_gradients(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, way: str) -> list[Tensor]:
+    """Output and gradients with two routed contexts per query, the choice of the 32-bit reference.
+
+    way: a backend, or "batched".
+    """
     selection = route(q.float(), k.float(), layout, top_k=2, causal=False, backend="reference")
-    out = routed_attention(q, k, v, layout, selection, backend=backend)  # type: ignore[arg-type]
+    if way == "batched":
+        out = batched.routed_attention(q, k, v, selection)
+    else:
+        out = routed_attention(q, k, v, layout, selection, backend=way)  # type: ignore[arg-type]
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
     return [out.detach(), *torch.autograd.grad(out, (q, k, v), upstream)]
 
 
+@pytest.mark.parametrize("way", ["cpu", "batched"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("lift", "lifted", "far"),
@@ -34,7 +41,13 @@ def with_gradients(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, backe
      (-300.0, slice(0, 7), True), (30.0, slice(0, 7), False), (300.0, slice(0, 7), True)],
 )  # fmt: skip
 def test_logits_far_from_0(
-    qkv: Make, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, lift: float, lifted: slice, far: bool
+    qkv: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    lift: float,
+    lifted: slice,
+    far: bool,
+    way: str,
 ) -> None:
     """Logits of some shots' keys are lifted: others meet them as routed contexts, as they meet others."""
     raised = list[int]()
@@ -48,8 +61,8 @@ def test_logits_far_from_0(
     exact = [x.detach().double().requires_grad_() for x in (q, k, v)]
     truth = with_gradients(*exact, layout, "reference")
     plain = with_gradients(q, k, v, layout, "reference")
-    ours = with_gradients(q, k, v, layout, "cpu")
-    assert bool(raised) == far
+    ours = with_gradients(q, k, v, layout, way)
+    assert bool(raised) == (far and way == "cpu")
     for mine, theirs, right in zip(ours, plain, truth, strict=True):
         assert (mine - right).norm() <= 2 * (theirs - right).norm() + 1e-6 * right.norm()
 

@@ -27,7 +27,6 @@ from mocgen_kernels.parts import (
     Slopes,
     Values,
     are_sound,
-    in_groups,
     is_fused,
     largest_norm,
     widened,
@@ -60,7 +59,7 @@ def _by_products(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple
         peaks = torch.empty(lists.count, dtype=q.dtype)
         for some, batch, values in _batches(k, v, selection):
             rows = queries.take(batch.rows, len(values.v))
-            in_groups(peaks, some, len(values.v)).copy_(rows.peaks(values, None))
+            peaks[some] = rows.peaks(values, None).view(-1)
         peaks[0] = -torch.inf  # where there is no part
         queries = queries.relative_to(_of_slots(peaks, lists).amax(dim=0))
         sums, total = _numerators_denominators(queries, k, v, selection)
@@ -75,7 +74,7 @@ def _numerators_denominators(
     table, totals = (torch.empty(lists.count, *shape, dtype=k.dtype) for shape in (k.shape[-1:], ()))
     for some, batch, values in _batches(k, v, selection, referenced=queries.referenced):
         groups = len(values.v)
-        places = (in_groups(x, some, groups) for x in (table, totals))
+        places = (x[some].unflatten(0, (groups, -1)) for x in (table, totals))
         queries.take(batch.rows, groups).write(values, *places)
     table[0], totals[0] = 0, 0  # where there is no part
     return _sums(table, lists, None), _of_slots(totals, lists).sum(dim=0)
@@ -144,10 +143,8 @@ def gradients(
         keys, values, *others = (x.flatten(0, 1) for x in (key, value, key[..., :-1], *slopes))
         some = rows.take(batch.rows, len(keys))
         some.q[..., -1].masked_fill_(padding.view(len(keys), -1), -torch.inf)  # exp(−inf) = 0
-        some.write(
-            Slopes(keys.transpose(1, 2), values.transpose(1, 2), *others),
-            in_groups(part, slice(None), len(keys)),
-        )
+        part = part.unflatten(0, (len(keys), -1))
+        some.write(Slopes(keys.transpose(1, 2), values.transpose(1, 2), *others), part)
         for x, slope in zip((dk, dv), slopes, strict=True):
             _write(x, slope.transpose(1, 2), layout, batch)
     table[0] = 0  # where there is no part

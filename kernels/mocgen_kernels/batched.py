@@ -1,8 +1,8 @@
 """Attention to all contexts at once, for short sequences: a few large calls instead of many small ones.
 
 Every context, anchor or routed, is attended to by the queries that want it. Contexts of equal length are one
-batch, over heads and batch items, their queries padded to the longest list; so batched products, or one fused
-call, compute the parts of all queries. A query's output is the sum of its parts. The backward pass goes the
+batch, over heads and batch items, their queries padded to the longest list; so a few large calls compute the
+parts of all queries. A query's output is the sum of its parts. The backward pass goes the
 same way, with the output and the log-sum-exp of whole rows. Nothing waits for Python context by
 context, which is what small work in several threads suffers from.
 """
@@ -22,19 +22,20 @@ from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.lists import Batch, Lists
 from mocgen_kernels.parts import (
     LOG2_E,
+    FusedQueries,
     Queries,
     Rows,
     Slopes,
     Values,
     are_sound,
-    is_fused,
     largest_norm,
+    precise,
     widened,
+    with_rows,
 )
 from mocgen_kernels.selection import Selection
 
 MOST_NUMBERS = 1 << 22  # of queries that are gathered at a time
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> Tensor:
@@ -47,37 +48,31 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """Output (B, Lq, H, D) and log-sum-exp (B · Lq · H,) for a selection with words."""
     keep_freed_memory()
-    out, lse = (_by_fused if is_fused(q.dtype) else _by_products)(q, k, v, selection)
-    return out.view(q.shape).to(q.dtype), lse
-
-
-def _by_products(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
-    """Output (N, D) and log-sum-exp (N,)."""
-    queries, lists = Queries(q.reshape(-1, q.shape[-1])), selection.lists
-    sums, total = _numerators_denominators(queries, k, v, selection)
+    queries, lists = Queries.of(q.reshape(1, -1, q.shape[-1])), selection.lists
+    sums, total = _sums(queries, k, v, selection)
     if not are_sound(total):
-        peaks = torch.empty(lists.count, dtype=q.dtype)
+        peaks = torch.empty(lists.count, dtype=total.dtype)
         for some, batch, values in _batches(k, v, selection):
-            rows = queries.take(batch.rows, len(values.v))
-            peaks[some] = rows.peaks(values, None).view(-1)
+            peaks[some] = queries.take(batch.rows, len(values.v)).peaks(values, None).view(-1)
         peaks[0] = -torch.inf  # where there is no part
         queries = queries.relative_to(_of_slots(peaks, lists).amax(dim=0))
-        sums, total = _numerators_denominators(queries, k, v, selection)
-    return sums.div_(total[:, None]), total.log2().mul_(1 / LOG2_E).add_(queries.reference)
+        sums, total = _sums(queries, k, v, selection)
+    out = sums.div_(total[:, None]).view(q.shape).to(q.dtype)
+    return out, total.log2().mul_(1 / LOG2_E).add_(queries.reference)
 
 
-def _numerators_denominators(
-    queries: Queries, k: Tensor, v: Tensor, selection: Selection
+def _sums(
+    queries: Queries | FusedQueries, k: Tensor, v: Tensor, selection: Selection
 ) -> tuple[Tensor, Tensor]:
-    """(N, D) and (N,)."""
+    """Numerators (N, D) and denominators (N,)."""
     lists = selection.lists
-    table, totals = (torch.empty(lists.count, *shape, dtype=k.dtype) for shape in (k.shape[-1:], ()))
+    table, totals = (torch.empty(lists.count, *shape, dtype=precise(k)) for shape in (k.shape[-1:], ()))
     for some, batch, values in _batches(k, v, selection, referenced=queries.referenced):
         groups = len(values.v)
         places = (x[some].unflatten(0, (groups, -1)) for x in (table, totals))
         queries.take(batch.rows, groups).write(values, *places)
     table[0], totals[0] = 0, 0  # where there is no part
-    return _sums(table, lists, None), _of_slots(totals, lists).sum(dim=0)
+    return _of_parts(table, lists), _of_slots(totals, lists).sum(dim=0)
 
 
 def _batches(
@@ -96,23 +91,6 @@ def _batches(
 def _of_slots(x: Tensor, lists: Lists) -> Tensor:
     """Of every context and query, what its slot holds: (slots,) → (C, N)."""
     return x.index_select(0, lists.slots.view(-1)).view(lists.slots.shape)
-
-
-def _by_fused(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
-    """The same by fused attention."""
-    heads, dim = q.shape[2:]
-    lists, rows = selection.lists, q.reshape(-1, dim)
-    parts, lses = [], []
-    for batch in lists.batches:
-        query = rows.index_select(0, batch.rows).view(-1, heads, batch.room, dim)
-        key, value = (_tokens(x, selection.layout, batch).transpose(1, 2) for x in (k, v))
-        out, lse = _forward(query, key, value)[:2]
-        parts.append(out.reshape(-1, dim))
-        lses.append(lse.reshape(-1))
-    table, lse = (x[0] if len(x) == 1 else torch.cat(x) for x in (parts, lses))
-    lse[0] = -torch.inf  # where there is no part
-    logs = _of_slots(lse, lists)
-    return _sums(table.to(lse.dtype), lists, logs.softmax(0)), logs.logsumexp(0)
 
 
 def gradients(
@@ -148,14 +126,14 @@ def gradients(
         for x, slope in zip((dk, dv), slopes, strict=True):
             _write(x, slope.transpose(1, 2), layout, batch)
     table[0] = 0  # where there is no part
-    dq = _sums(table, lists, None).mul_(dim**-0.5)
+    dq = _of_parts(table, lists).mul_(dim**-0.5)
     return dq.view(q.shape).to(q.dtype), dk, dv, None, None
 
 
 def _tokens(x: Tensor, layout: ContextLayout, batch: Batch) -> Tensor:
     """Keys or values (B, L, H, D) context by context: (B · c, m, H, D), a view where that can be."""
     tokens = gather_contexts(x, layout, batch.contexts).reshape(-1, batch.size, *x.shape[2:])
-    return tokens if tokens.stride(-1) == 1 else tokens.contiguous()
+    return with_rows(tokens)
 
 
 def _write(x: Tensor, part: Tensor, layout: ContextLayout, batch: Batch) -> None:
@@ -166,8 +144,6 @@ def _write(x: Tensor, part: Tensor, layout: ContextLayout, batch: Batch) -> None
         x[:, begin:end] = piece
 
 
-def _sums(table: Tensor, lists: Lists, weights: Tensor | None) -> Tensor:
-    """Sum of every query's slots of the table (slots, D), weighted (C, N): (N, D)."""
-    slots = torch.stack(lists.slots.unbind(), dim=1)  # (N, C)
-    shares = None if weights is None else torch.stack(weights.unbind(), dim=1)
-    return embedding_bag(slots, table, mode="sum", per_sample_weights=shares)
+def _of_parts(table: Tensor, lists: Lists) -> Tensor:
+    """Sum of every query's slots of the table (slots, D): (N, D)."""
+    return embedding_bag(torch.stack(lists.slots.unbind(), dim=1), table, mode="sum")

@@ -64,9 +64,7 @@ def attend(
         keys, means = values_of(block, k, v, layout), None
         if k_means is not None and v_means is not None:
             means = values_of(block, k_means, v_means, layout, referenced=True)
-        referenced = cache(
-            lambda: keys if is_fused(k.dtype) else values_of(block, k, v, layout, referenced=True)
-        )
+        referenced = cache(lambda: values_of(block, k, v, layout, referenced=not is_fused(k.dtype)))
         for span in block.chunks(q.shape[1]):
             chunk = Chunk.of(block, span, selection)
             results = (block.of(x)[0, :, span] for x in (out, lse))
@@ -91,10 +89,10 @@ def gradients(
     dq = torch.empty(q.shape, dtype=q.dtype)
     dk, dv = _zeros(k), _zeros(v)
     dk_means, dv_means = (None if x is None else _zeros(x) for x in (k_means, v_means))
-    layout, reach = selection.layout, largest_norm(k)
+    layout = selection.layout
 
     def work(block: HeadBlock) -> None:
-        keys, means = slopes_of(block, k, v, dk, dv, layout), None
+        keys, means, reach = slopes_of(block, k, v, dk, dv, layout), None, largest_norm(block.of(k))
         if k_means is not None and v_means is not None and dk_means is not None and dv_means is not None:
             means = slopes_of(block, k_means, v_means, dk_means, dv_means, layout)
         for span in block.chunks(q.shape[1]):

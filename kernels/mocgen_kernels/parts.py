@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -157,6 +157,7 @@ class FusedQueries:
 
     q: Tensor  # (g, m, D) or (N, D)
     reference: Tensor  # r: (g, m) or (N,)
+    referenced: ClassVar[bool] = False  # as far as keys are concerned
 
     def relative_to(self, reference: Tensor) -> FusedQueries:
         """As of `Queries`."""

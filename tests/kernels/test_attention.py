@@ -270,9 +270,11 @@ def test_gradients_after_inference(
         return with_gradients(moc_attention(q, k, v, ragged, **settings), q, k, v)
 
     before = torch.get_num_threads()
-    with ThreadPoolExecutor(1) as pool:
-        actual = pool.submit(run).result()
-    torch.set_num_threads(before)  # torch hands the latest setting to threads that start later
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            actual = pool.submit(run).result()
+    finally:
+        torch.set_num_threads(before)  # torch hands the latest setting to threads that start later
     expected = with_gradients(reference.moc_attention(q, k, v, ragged, top_k=2, **options), q, k, v)
     assert max(errors(actual, expected)) <= 1e-5
 

@@ -16,12 +16,14 @@ import torch
 from measuring import Clock, dense_ways
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from mocgen_kernels import ContextLayout, Kind, attention_info, batched, cpu, grouped, route
+from mocgen_kernels import ContextLayout, Kind, attention_info, batched, cpu, masked, route
 
 CASES = (  # tokens, tokens per context, top_k, causal
     (512, 64, 1, False),
     (1024, 64, 2, False),
     (1024, 64, 2, True),
+    (1024, 32, 16, True),
+    (1024, 64, 12, False),
     (1024, 256, 1, False),
     (1024, 256, 2, False),
     (2048, 64, 5, True),
@@ -33,14 +35,14 @@ CASES = (  # tokens, tokens per context, top_k, causal
 
 def main() -> None:
     clock = Clock("cpu", runs=5)
-    print("tokens  context  k  causal  dense  folded mask  batched  visits  estimate  taken")
+    print("tokens  context  k  causal  dense   masked  batched  visits  estimate  taken")
     for length, context, top_k, causal in CASES:
         q, k, v = (torch.randn(1, length, 4, 64) for _ in range(3))
         count = length // context
         layout = ContextLayout(lengths=[context] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
         selection = route(q, k, layout, top_k=top_k, causal=causal)
         dense = clock.time(dict(dense_ways("cpu", q, k, v))["flash"]) or 0.0
-        folded = clock.time(lambda: grouped.grouped_attention(q, k, v, selection)) or 0.0  # noqa: B023
+        whole = clock.time(lambda: masked.routed_attention(q, k, v, selection)) or 0.0  # noqa: B023
         visited = clock.time(lambda: cpu.routed_attention(q, k, v, selection)) or 0.0  # noqa: B023
 
         def at_once() -> None:
@@ -50,7 +52,7 @@ def main() -> None:
         listed = clock.time(at_once) or 0.0
         info = attention_info(selection, q)
         times = "  ".join(
-            f"{1e3 * x:7.2f}" for x in (dense, folded, listed, visited, dense * info.cost / info.dense)
+            f"{1e3 * x:7.2f}" for x in (dense, whole, listed, visited, dense * info.cost / info.dense)
         )
         print(f"{length:6}  {context:7} {top_k:2}  {causal!s:6} {times}  {info.method}")
 

@@ -17,19 +17,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from mocgen_kernels.blocks import keep_freed_memory
 from mocgen_kernels.compensation import context_means, log_lengths
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.rules import (
     QueryGroup,
+    QueryRun,
     Routing,
     anchor_table,
     candidate_table,
+    query_runs,
     runs_of_equal_rows,
     static_table,
 )
 from mocgen_kernels.selection import Selection, unpack_bits
 
-MOST_LOGITS = 2**22  # that may be kept for a backward pass; for more, new pages of memory cost too much
+MOST_LOGITS = 2**21  # that may be kept for a backward pass; for more, new pages of memory cost too much
 _FAR_BELOW = -1e9  # no logit comes near, and exp of it is 0
 _MOST_DIMS = 256  # of fused attention on GPUs
 _PAIRS_PER_CALL = 2**15  # more pairs in one head cost less than another call
@@ -133,30 +136,9 @@ def folded_dims(selection: Selection) -> int:
     return -(-selection.layout.count // 8) * 8
 
 
-def folded_runs(selection: Selection) -> list[tuple[slice, slice]]:
-    """Runs of groups that are attended to in one call, and the keys from the first context to the last."""
-    offsets, runs = selection.layout.offsets, list[tuple[slice, slice]]()
-    for group in selection.groups:
-        contexts = (*group.anchors, *group.candidates)
-        queries, keys = (
-            slice(group.start, group.stop),
-            slice(offsets[min(contexts)], offsets[max(contexts) + 1]),
-        )
-        if runs:
-            joint = (slice(runs[-1][0].start, queries.stop), _hull(runs[-1][1], keys))
-            if _pairs(joint) - _pairs(runs[-1]) - _pairs((queries, keys)) <= _PAIRS_PER_CALL:
-                queries, keys = joint
-                runs.pop()
-        runs.append((queries, keys))
-    return runs
-
-
-def _hull(a: slice, b: slice) -> slice:
-    return slice(min(a.start, b.start), max(a.stop, b.stop))
-
-
-def _pairs(run: tuple[slice, slice]) -> int:
-    return (run[0].stop - run[0].start) * (run[1].stop - run[1].start)
+def folded_runs(selection: Selection) -> tuple[QueryRun, ...]:
+    """Runs of queries that attend in one call."""
+    return query_runs(selection.layout, selection.first_query_context, selection.routing, _PAIRS_PER_CALL)
 
 
 def _folded_parts(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> list[Tensor]:
@@ -168,7 +150,7 @@ def _folded_parts(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> list
     marks = torch.nn.functional.one_hot(layout.token_contexts(k.device), extra).to(k.dtype)  # (L, n)
     q = torch.cat((q, bias), dim=-1)
     k = torch.cat((k, marks[None, :, None].expand(*k.shape[:3], extra)), dim=-1)
-    return [attend(q[:, a], k[:, b], v[:, b], None) for a, b in folded_runs(selection)]
+    return [attend(q[:, run.queries], k[:, run.keys], v[:, run.keys], None) for run in folded_runs(selection)]
 
 
 def _masked_part(q: Tensor, scene: _Scene, selection: Selection, group: QueryGroup) -> Tensor:
@@ -213,6 +195,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     scale, folded = dim**-0.5, q.shape[-1] - dim
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     if _matmuls_are_faster(q, k):
+        keep_freed_memory()
         logits = q @ k.transpose(-1, -2) * scale
         precise = torch.promote_types(q.dtype, torch.float32)
         weights = torch.softmax(logits if bias is None else logits + bias, dim=-1, dtype=precise)

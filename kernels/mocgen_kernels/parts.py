@@ -20,6 +20,7 @@ references, (g, D + 1, n), the last row 1. What groups are taken from are N rows
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -30,9 +31,10 @@ from mocgen_kernels.blocks import Scratch
 
 MOST_LOGITS = 1 << 20  # that exist at a time
 LOG2_E = 1 / math.log(2)
-_LOWEST = -100.0  # of logits that may be far below their references: numbers below 2⁻¹²⁶ are slow
+_FAR = 100.0  # at most, where logits may be far from references: 2^x overflows beyond 2¹²⁸, slows below 2⁻¹²⁶
 _LEAST, _MOST = 2.0**-60, 2.0**90  # of denominators
 scratch = Scratch()  # kept from call to call
+Index = slice | tuple[slice, ...]
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
@@ -117,24 +119,26 @@ class Queries:
         """Some of N rows in groups: neighbours, as a view, or those of given numbers."""
         return Queries(in_groups(self.q, rows, groups), self.referenced)
 
+    def __getitem__(self, some: Index) -> Queries:
+        return Queries(self.q[some], self.referenced)
+
     def write(self, keys: Values, out: Tensor, total: Tensor) -> None:
         """Write numerators (g, m, D) and denominators (g, m)."""
-        shares = _shares(self.q, keys.keys)
-        if not shares:
+        logits = self.q.shape[1] * keys.keys.shape[2]  # of a group
+        if logits > MOST_LOGITS:
             self.add(keys, None, out.zero_(), total.zero_())
-        elif len(shares) > 1:
+        elif len(shares := shares_of(len(self.q), logits)) > 1:
             for some in shares:
-                share = Values(*(x[some] for x in keys))
-                Queries(self.q[some], self.referenced).write(share, out[some], total[some])
+                self[some].write(Values(*(x[some] for x in keys)), out[some], total[some])
         else:
-            weights = self._weights(keys)
+            weights = self.weights(keys)
             torch.sum(weights, dim=-1, out=total)
             torch.bmm(weights, keys.v, out=out)
 
     def add(self, keys: Values, bias: Tensor | None, out: Tensor, total: Tensor) -> None:
         """Add to numerators and denominators; bias (m, n), on top of the logits."""
         for some, block in keys.blocks(self.q):
-            weights = self._weights(block, None if bias is None else bias[:, some])
+            weights = self.weights(block, None if bias is None else bias[:, some])
             out.baddbmm_(weights, block.v)
             total.add_(weights.sum(dim=-1))
 
@@ -142,12 +146,17 @@ class Queries:
         """The highest logits, less their references: (g, m)."""
         peaks = torch.full(self.q.shape[:2], -torch.inf, dtype=self.q.dtype)
         for some, block in keys.blocks(self.q):
-            logits = _products(self.q, block.keys, keys.v.shape[2] ** -0.5)
+            logits = self.logits(block)
             logits = logits if bias is None else logits.add_(bias[:, some])
             torch.maximum(peaks, logits.amax(dim=-1), out=peaks)
         return peaks
 
-    def _weights(self, keys: Values, bias: Tensor | None = None) -> Tensor:
+    def logits(self, keys: Values) -> Tensor:
+        """Logits less references, (g, m, n), until the next products."""
+        return _products(self.q, keys.keys, keys.v.shape[2] ** -0.5)
+
+    def weights(self, keys: Values, bias: Tensor | None = None) -> Tensor:
+        """exp of logits less references, (g, m, n), until the next products; bias (m, n): added to logits."""
         return _exp_logits(self.q, keys.keys, keys.v.shape[2], bias, far=self.referenced)
 
 
@@ -229,7 +238,7 @@ class Rows:
         """N rows from (h, Q, D) each and log-sum-exps (h, Q), for keys whose norm is at most `reach`."""
         delta = (grad.to(lse.dtype) * out).sum(dim=-1)
         scale = q.shape[-1] ** -0.5 * LOG2_E
-        far = not 2 * largest_norm(q) * reach * scale < -_LOWEST
+        far = not 2 * largest_norm(q) * reach * scale < _FAR
         q, grad = widened(q, lse * -math.sqrt(q.shape[-1])), widened(grad, -delta)
         return cls(q.flatten(0, 1), grad.flatten(0, 1), far)
 
@@ -237,28 +246,38 @@ class Rows:
         """As of `Queries`."""
         return Rows(in_groups(self.q, rows, groups), in_groups(self.grad, rows, groups), self.far)
 
+    def __getitem__(self, some: Index) -> Rows:
+        return Rows(self.q[some], self.grad[some], self.far)
+
     def write(self, keys: Slopes, dq: Tensor) -> None:
         """Add to the gradients of keys and values; write √D · dq (g, m, D).
 
         With p = exp(s − lse): dv = pᵀ grad, ds = p (grad · v − grad · out), √D dq = ds k, dk = dsᵀ q / √D.
         """
-        shares = _shares(self.q, keys.keys)
-        if not shares:
+        logits = self.q.shape[1] * keys.keys.shape[2]  # of a group
+        if logits > MOST_LOGITS:
             self.add(keys, None, dq.zero_())
-        elif len(shares) > 1:
+        elif len(shares := shares_of(len(self.q), logits)) > 1:
             for some in shares:
-                share = Slopes(*(x[some] for x in keys))
-                Rows(self.q[some], self.grad[some], self.far).write(share, dq[some])
+                self[some].write(Slopes(*(x[some] for x in keys)), dq[some])
         else:
-            torch.bmm(self._slopes(keys), keys.k, out=dq)
+            torch.bmm(self.slopes(keys), keys.k, out=dq)
 
     def add(self, keys: Slopes, bias: Tensor | None, dq: Tensor) -> None:
         """The same, adding to √D · dq; bias (m, n), on top of the logits."""
         for some, block in keys.blocks(self.q):
-            dq.baddbmm_(self._slopes(block, None if bias is None else bias[:, some]), block.k)
+            dq.baddbmm_(self.slopes(block, None if bias is None else bias[:, some]), block.k)
 
-    def _slopes(self, keys: Slopes, bias: Tensor | None = None) -> Tensor:
+    def slopes(
+        self, keys: Slopes, bias: Tensor | None = None, mask: Callable[[Tensor], object] | None = None
+    ) -> Tensor:
+        """ds (g, m, n), until the next ones; adds to the gradients of keys and values.
+
+        mask: sets p to 0 where a query does not attend.
+        """
         p = _exp_logits(self.q, keys.keys, keys.k.shape[2], bias, far=self.far)
+        if mask is not None:
+            mask(p)
         keys.dv.baddbmm_(p.transpose(1, 2), self.grad[..., :-1])
         ds = torch.bmm(self.grad, keys.values, out=scratch.take("slopes", p.shape, p.dtype)).mul_(p)
         keys.dk.baddbmm_(ds.transpose(1, 2), self.q[..., :-1], alpha=keys.k.shape[2] ** -0.5)
@@ -270,7 +289,7 @@ def _exp_logits(q: Tensor, keys: Tensor, dim: int, bias: Tensor | None, *, far: 
     if bias is not None:
         logits.add_(bias, alpha=LOG2_E)
     elif far:
-        logits.clamp_(min=_LOWEST)
+        logits.clamp_(min=-_FAR, max=_FAR)
     return logits.exp2_()
 
 
@@ -280,12 +299,9 @@ def _products(q: Tensor, keys: Tensor, scale: float) -> Tensor:
     return products.baddbmm_(q, keys[:, : q.shape[2]], beta=0, alpha=scale)
 
 
-def _shares(q: Tensor, keys: Tensor) -> list[slice]:
-    """Of q (g, m, ·) and keys (g, ·, n): groups whose logits may exist at a time; none if one's may not."""
-    groups, most = q.shape[0], MOST_LOGITS // (q.shape[1] * keys.shape[2])
-    if not most:
-        return []
-    step = -(-groups // -(-groups // most))
+def shares_of(groups: int, logits: int) -> list[slice]:
+    """Groups of so many logits each, as many as may exist at a time."""
+    step = -(-groups // -(-groups // max(1, MOST_LOGITS // logits)))
     step += -step % torch.get_num_threads()  # each thread works on whole groups
     return [slice(begin, begin + step) for begin in range(0, groups, step)]
 

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mocgen_kernels import masked
 from mocgen_kernels.batched import MOST_NUMBERS
 from mocgen_kernels.blocks import for_each, head_blocks
 from mocgen_kernels.grouped import foldable, folded_dims, folded_runs
@@ -23,7 +24,7 @@ from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.rules import Routing, query_groups
 from mocgen_kernels.selection import Selection
 
-Method = Literal["unmasked", "folded mask", "mask", "batched", "visits", "kernels"]
+Method = Literal["unmasked", "folded mask", "mask", "masked", "batched", "visits", "kernels"]
 
 _MASKED_PAIR = 3.0  # building and reading the mask included
 _FOLDED_PAIR = 1.1
@@ -31,13 +32,14 @@ _VISITED_PAIR = 1.1
 _BATCHED_PAIR = 1.05
 _VISITOR = 20.0  # gather a query, merge its partial result
 _SLOT = 30.0  # the same in padded lists
+_FACTOR = 1.0  # of a query and a context
 _CELL = 8.0  # of all queries and contexts, in making padded lists and weights
 _CALL = 12_000.0  # whatever its size
-_VISIT = 40_000.0  # the same of a visit, which is several calls, in threads that wait for each other
+_VISIT = 18_000.0  # the same of a visit, which is several calls, in threads that wait for each other
 _CHUNK = 240_000.0  # lists of visitors, sums of their results
 _LISTS = 120_000.0  # the same of padded lists, whatever their length
 _WAITING = 1_000_000.0  # for torch's threads, which spin for a while after work that they shared
-_MOST_CELLS = 1 << 18  # beyond, visits are cheaper
+_MOST_CELLS = 1 << 20  # beyond, visits are cheaper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class AttentionInfo:
 
     method: "unmasked": dense attention per run of queries that see the same contexts, with no work wasted;
         "folded mask" or "mask": dense attention to all candidates, less those that were not chosen;
+        "masked": the same by matrix products, weights of those that were not chosen times 0;
         "batched": every context is attended to by the queries that want it, all contexts in one call;
         "visits": every context is attended to by the queries that chose it; "kernels": the same, in Triton.
     cost: expected work in (query, key) pairs of dense attention, over all batch items and heads.
@@ -118,7 +121,9 @@ def _by_rules(
         layout=layout, routing=routing, batch=batch, heads=heads, query_length=query_length, words=None
     )
     ways: dict[Method, float] = {}
-    if foldable(selection, dim, dtype) and not compensate:
+    if device == "cpu" and not compensate:
+        ways["masked"] = _masked(selection, dim)
+    elif foldable(selection, dim, dtype) and not compensate:
         ways["folded mask"] = _folded(selection, dim)
     else:
         ways["mask"] = batch * heads * dim / 64 * _MASKED_PAIR * _admissible(selection)
@@ -149,19 +154,35 @@ def _pairs(layout: ContextLayout, first: int, routing: Routing) -> tuple[float, 
     return attended, admissible
 
 
+def _visitors(selection: Selection) -> float:
+    """(query, routed context) pairs of one head."""
+    return sum(
+        (group.stop - group.start) * min(selection.budget, len(group.candidates))
+        for group in selection.groups
+    )
+
+
 def _folded(selection: Selection, dim: int) -> float:
     runs = folded_runs(selection)
-    pairs = sum((q.stop - q.start) * (k.stop - k.start) for q, k in runs)
+    pairs = sum(run.pairs for run in runs)
     dims = (dim + folded_dims(selection)) / 64
     return selection.batch * selection.heads * _FOLDED_PAIR * pairs * dims + _CALL * (4 + len(runs))
+
+
+def _masked(selection: Selection, dim: int) -> float:
+    groups, pieces = selection.batch * selection.heads, list(masked.pieces(selection))
+    cells = groups * selection.query_length * selection.layout.count
+    pairs = groups * sum(run.pairs for run in masked.runs_of(selection))
+    return pairs * dim / 64 + _FACTOR * cells + _CALL * 8 * len(pieces)
 
 
 def _batched(selection: Selection, dim: int, most: float) -> float:
     """Infinite where it cannot be below `most`, or where lists take long to make or much memory."""
     pairs = selection.batch * selection.heads
     cells = pairs * selection.query_length * selection.layout.count
-    fixed = _CELL * cells + _LISTS
-    if cells > _MOST_CELLS or fixed + _BATCHED_PAIR * pairs * _attended(selection) * dim / 64 > most:
+    fixed, scale = _CELL * cells + _LISTS, pairs * dim / 64
+    least = _BATCHED_PAIR * _attended(selection) + _SLOT * (_visitors(selection) + selection.query_length)
+    if cells > _MOST_CELLS or fixed + scale * least > most:
         return math.inf
     for_each([selection], _make_lists, numbers=cells)  # in one thread, for visits may follow
     lists = selection.lists
@@ -176,14 +197,10 @@ def _make_lists(selection: Selection) -> None:
 
 
 def _visits(selection: Selection, dim: int) -> float:
-    visitors = sum(
-        (group.stop - group.start) * min(selection.budget, len(group.candidates))
-        for group in selection.groups
-    )
     contexts = {context for group in selection.groups for context in group.candidates}
     blocks = head_blocks(selection)
     chunks = len(blocks[0].chunks(selection.query_length))
     calls = chunks * selection.batch * selection.heads * len(contexts) + len(blocks) * len(selection.groups)
     scale = selection.batch * selection.heads * dim / 64
     fixed = _VISIT * calls + _CHUNK * chunks * len(blocks) + _WAITING * (torch.get_num_threads() > 1)
-    return scale * (_VISITED_PAIR * _attended(selection) + _VISITOR * visitors) + fixed
+    return scale * (_VISITED_PAIR * _attended(selection) + _VISITOR * _visitors(selection)) + fixed

@@ -145,6 +145,45 @@ def query_groups(layout: ContextLayout, first: int, routing: Routing) -> tuple[Q
     return tuple(groups)
 
 
+@dataclass(frozen=True, kw_only=True)
+class QueryRun:
+    """Neighbouring groups of queries, and all contexts from the first to the last that they may attend to."""
+
+    queries: slice  # tokens, counted from the first query
+    contexts: slice
+    keys: slice  # their tokens
+
+    @property
+    def pairs(self) -> int:
+        """(query, key) pairs."""
+        return (self.queries.stop - self.queries.start) * (self.keys.stop - self.keys.start)
+
+
+@lru_cache(maxsize=16)
+def query_runs(
+    layout: ContextLayout, first: int, routing: Routing, pairs_per_call: int
+) -> tuple[QueryRun, ...]:
+    """Cut the queries from context `first` on into runs; groups join where that adds few enough pairs."""
+    runs = list[QueryRun]()
+    for group in query_groups(layout, first, routing):
+        contexts = (*group.anchors, *group.candidates)
+        run = _run(layout, slice(group.start, group.stop), min(contexts), max(contexts) + 1)
+        if runs:
+            queries, seen = slice(runs[-1].queries.start, group.stop), runs[-1].contexts
+            begin, end = min(seen.start, run.contexts.start), max(seen.stop, run.contexts.stop)
+            joint = _run(layout, queries, begin, end)
+            if joint.pairs - runs[-1].pairs - run.pairs <= pairs_per_call:
+                runs[-1] = joint
+                continue
+        runs.append(run)
+    return tuple(runs)
+
+
+def _run(layout: ContextLayout, queries: slice, begin: int, end: int) -> QueryRun:
+    keys = slice(layout.offsets[begin], layout.offsets[end])
+    return QueryRun(queries=queries, contexts=slice(begin, end), keys=keys)
+
+
 def runs_of_equal_rows(rows: Tensor) -> list[tuple[int, int]]:
     """Begin and end of every run of neighbouring rows that are equal. `rows`: (n, m)."""
     begins = [0, *((rows[1:] != rows[:-1]).any(dim=1).nonzero().flatten() + 1).tolist()]

@@ -141,6 +141,15 @@ class Selection:
             return self.words
         return pack_bits(self.routed()).to(device)
 
+    def attended(self, pairs: slice, queries: slice, dtype: torch.dtype) -> Tensor:
+        """1 for anchors and routed contexts, else 0, of some of B · H heads and of the queries: (g, m, C)."""
+        assert self.words is not None
+        anchors = _word_tables(self.layout, self.first_query_context, self.routing)[0]
+        words = self.words.flatten(0, 1)[pairs, queries] | anchors[queries]
+        bits = (words[..., None] & _bits(min(WORD_BITS, self.layout.count))).flatten(-2)
+        marks = torch.empty((*words.shape[:2], self.layout.count), dtype=dtype)
+        return torch.ne(bits[..., : self.layout.count], 0, out=marks)
+
     def skipped(self) -> Tensor:
         """Candidates that a query is not routed to: (B, H, Lq, C) bool."""
         routed = self.routed()
@@ -193,11 +202,17 @@ class Selection:
             yield start, unpack_bits(self.words[:, :, start : start + step], self.layout.count)
 
 
+@lru_cache(maxsize=32)
+def _bits(number: int) -> Tensor:
+    """2⁰, 2¹ …: (number,) int32. Do not write to it."""
+    return torch.ones((), dtype=torch.int32) << torch.arange(number, dtype=torch.int32)
+
+
 @lru_cache(maxsize=16)
 def _word_tables(layout: ContextLayout, first: int, routing: Routing) -> tuple[Tensor, Tensor, Tensor]:
     """Anchors of every query as bits (Lq, W) int32; every context's word (C,) and bit (C, 1, 1, 1)."""
     contexts = layout.token_contexts()[layout.offsets[first] :] - first
     numbers = torch.arange(layout.count)
-    bits = torch.ones((), dtype=torch.int32) << (numbers % WORD_BITS).int()
+    bits = _bits(WORD_BITS)[numbers % WORD_BITS]
     anchors = pack_bits(anchor_table(layout, first, routing))[contexts]
     return anchors, numbers // WORD_BITS, bits[:, None, None, None]

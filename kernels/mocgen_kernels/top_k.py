@@ -19,8 +19,8 @@ from torch import Tensor
 from mocgen_kernels.blocks import Scratch
 
 _MAXIMA_UP_TO = 8  # k; every further one takes another search for a maximum
+_MAXIMA_WORK = 1024  # k times the candidates, where each of these is a group or shares it with one other
 _GROUPS = 32  # of candidates; in 1 of 100 queries, three of the top 5 share one of them
-_NEWTON_FROM = 48  # candidates; sorting fewer is faster
 _NEWTON_STEPS = 8  # by then some 98 % of normally distributed scores have their threshold
 _FAR = 1e38  # beyond all scores
 
@@ -88,11 +88,13 @@ def best(
     fewest, most = allowed.range
     if top_k == 0 or (top_p == 1 and most <= top_k):
         return (allowed.mask & (top_k > 0)).expand_as(scores)
-    omits = fewest == most < top_k + min(top_k, _MAXIMA_UP_TO)  # what is left out is sought: it is less
+    count = len(allowed.columns)
+    few = _MAXIMA_WORK // count if count <= 2 * _GROUPS else _MAXIMA_UP_TO
+    omits = fewest == most < top_k + min(top_k, few)  # what is left out is sought: it is less
     sought = most - top_k if omits else top_k
-    by_maxima = sought <= _MAXIMA_UP_TO
+    by_maxima = sought <= few
     searchable = top_p == 1 and scores.is_floating_point() and fewest > top_k
-    if not searchable or not (by_maxima or len(allowed.columns) >= _NEWTON_FROM):
+    if not searchable:
         lowest = -math.inf if scores.is_floating_point() else torch.iinfo(scores.dtype).min
         rows = scores.masked_fill(~allowed.mask, lowest).transpose(-1, -2)
         return _by_order(rows, top_k, scale, top_p).transpose(-1, -2) & allowed.mask
@@ -100,7 +102,7 @@ def best(
     guess = None if by_maxima else _gauss(scores, allowed.counts, sought, scratch)
     if omits:
         torch.sub(allowed.bias, scores, out=scores)
-    elif fewest < len(allowed.columns):
+    elif fewest < count:
         scores.add_(allowed.bias)
     threshold = (
         _by_maxima(scores, sought, scratch) if guess is None else _newton(scores, *guess, sought, scratch)

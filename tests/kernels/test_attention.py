@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given
+from attending import errors, layouts, masked_attention, with_gradients
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -17,7 +18,6 @@ from mocgen_kernels import (
     ContextLayout,
     Kind,
     attention_info,
-    batched,
     moc_attention,
     reference,
     route,
@@ -26,24 +26,6 @@ from mocgen_kernels import (
 
 BACKENDS = ("reference", "cpu", "auto")
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
-
-
-def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Softmax attention written out: q (B, Lq, H, D), mask (B, H, Lq, L)."""
-    logits = torch.einsum("bqhd,bkhd->bhqk", q, k) * q.shape[-1] ** -0.5
-    weights = logits.masked_fill(~mask, -torch.inf).softmax(dim=-1)
-    return torch.einsum("bhqk,bkhd->bqhd", weights, v)
-
-
-def with_gradients(out: Tensor, *leaves: Tensor) -> list[Tensor]:
-    """The output and its gradients for a fixed random upstream gradient."""
-    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
-    return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
-
-
-def errors(actual: list[Tensor], expected: list[Tensor]) -> list[float]:
-    """Largest error of the output, dq, dk, dv."""
-    return [float((a.double() - e.double()).abs().max()) for a, e in zip(actual, expected, strict=True)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -85,15 +67,6 @@ def test_baselines_equal_masked(ragged: ContextLayout, qkv: Make, backend: str, 
     expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
     actual = with_gradients(routed_attention(q, k, v, ragged, selection, backend=backend), q, k, v)
     assert max(errors(actual, expected)) <= 1e-5
-
-
-@st.composite
-def layouts(draw: st.DrawFn) -> ContextLayout:
-    shots = sorted(draw(st.lists(st.integers(-1, 6), min_size=1, max_size=16)))
-    lengths = draw(st.lists(st.integers(1, 40), min_size=len(shots), max_size=len(shots)))
-    video = draw(st.lists(st.booleans(), min_size=len(shots), max_size=len(shots)))
-    kinds = [Kind.VIDEO if v and s >= 0 else Kind.TEXT for v, s in zip(video, shots, strict=True)]
-    return ContextLayout(lengths=lengths, kinds=kinds, shots=shots)
 
 
 @given(
@@ -298,8 +271,8 @@ def test_dimensions_that_are_not_neighbours_in_memory(
 
 
 def test_auto_takes_the_cheaper_way() -> None:
-    """A folded mask for a short sequence, visits for a long one; the same result either way."""
-    for tokens, method in ((4, "folded mask"), (256, "visits")):
+    """Masked products for a short sequence, visits for a long one; the same result either way."""
+    for tokens, method in ((4, "masked"), (256, "visits")):
         kinds, shots = [Kind.VIDEO] * 24, [i // 2 for i in range(24)]
         layout = ContextLayout(lengths=[tokens] * 24, kinds=kinds, shots=shots)
         q, k, v = torch.randn(3, 1, layout.length, 2, 16, generator=torch.Generator().manual_seed(0))
@@ -310,99 +283,3 @@ def test_auto_takes_the_cheaper_way() -> None:
         assert attention_info(selection, q, backend="cpu").method == "visits"
         outs = [routed_attention(q, k, v, layout, selection, backend=b) for b in ("auto", "reference")]
         assert (outs[0] - outs[1]).abs().max() <= 1e-5
-
-
-@pytest.mark.parametrize("first", [0, 9])
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_batched_equals_masked(
-    ragged: ContextLayout, qkv: Make, dtype: torch.dtype, batch: int, causal: bool, first: int
-) -> None:
-    q, k, v = qkv(ragged, batch=batch, tail=ragged.length - ragged.offsets[first], dtype=dtype)
-    selection = route(q, k, ragged, top_k=2, causal=causal)
-    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    actual = with_gradients(batched.routed_attention(q, k, v, selection), q, k, v)
-    assert max(errors(actual, expected)) <= 1e-5
-
-
-@given(
-    layout=layouts(),
-    copies=st.sampled_from([1, 3]),
-    batch=st.integers(1, 2),
-    heads=st.integers(1, 3),
-    top_k=st.integers(1, 5),
-    causal=st.booleans(),
-    first=st.integers(0, 40),
-)
-@hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
-def test_batched_equals_masked_in_any_layout(
-    layout: ContextLayout, copies: int, batch: int, heads: int, top_k: int, causal: bool, first: int
-) -> None:
-    """Contexts of all lengths, up to 48 of them, tails; the same bits twice."""
-    layout = ContextLayout(
-        lengths=layout.lengths * copies,
-        kinds=[Kind.VIDEO if s >= 0 else Kind.TEXT for s in sorted(layout.shots * copies)],
-        shots=sorted(layout.shots * copies),
-    )
-    start = layout.offsets[min(first, layout.count - 1)]
-    generator = torch.Generator().manual_seed(layout.length)
-    q, k, v = torch.randn(3, batch, layout.length, heads, 8, generator=generator).unbind()
-    q, k, v = q[:, start:].clone().requires_grad_(), k.requires_grad_(), v.requires_grad_()
-    selection = route(q, k, layout, top_k=top_k, causal=causal, drop_in=0.01, generator=1)
-    assume(selection.words is not None)
-    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    twice = [with_gradients(batched.routed_attention(q, k, v, selection), q, k, v) for _ in range(2)]
-    assert max(errors(twice[0], expected)) <= 2e-5
-    assert max(errors(*twice)) == 0.0
-
-
-def test_batched_against_fp64_in_bf16(ragged: ContextLayout, qkv: Make) -> None:
-    q, k, v = qkv(ragged, dim=64, dtype=torch.bfloat16)
-    selection = route(q, k, ragged, top_k=2)
-    precise = [x.detach().double().requires_grad_() for x in (q, k, v)]
-    truth = with_gradients(masked_attention(*precise, selection.dense_mask()), *precise)
-    plain = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    ours = with_gradients(batched.routed_attention(q, k, v, selection), q, k, v)
-    assert {x.dtype for x in ours} == {torch.bfloat16}
-    for mine, theirs, exact in zip(ours, plain, truth, strict=True):
-        assert (mine - exact).norm() <= 2 * (theirs - exact).norm()
-
-
-@pytest.mark.parametrize("loudness", [1.0, 60.0])
-def test_batched_takes_any_strides_and_shared_keys(ragged: ContextLayout, qkv: Make, loudness: float) -> None:
-    """q as transposed (B, L, D, H), k and v of one batch item for three; large logits as well."""
-    q, _, _ = qkv(ragged, batch=3)
-    _, k, v = qkv(ragged, batch=1, seed=1)
-    q, k = ((loudness * x).detach().requires_grad_() for x in (q, k))
-    selection = route(q, k, ragged, top_k=2)
-    wide = [x.expand(3, -1, -1, -1) for x in (k, v)]
-    expected = with_gradients(masked_attention(q, *wide, selection.dense_mask()), q, k, v)
-    strided = [x.transpose(2, 3).contiguous().transpose(2, 3) for x in (q, k, v)]
-    keys = [x.expand(3, -1, -1, -1) for x in strided[1:]]
-    actual = with_gradients(batched.routed_attention(strided[0], *keys, selection), q, k, v)
-    for error, truth in zip(errors(actual, expected), expected, strict=True):
-        assert error <= (1e-5 if loudness == 1 else 1e-3) * max(1.0, float(truth.abs().max()))
-
-
-def test_contexts_that_nobody_attends_to(qkv: Make) -> None:
-    """A first query context beyond them and a budget of one leave contexts without queries."""
-    layout = ContextLayout(lengths=[5, 7, 5, 5, 7, 5], kinds=[Kind.VIDEO] * 6, shots=range(6))
-    q, k, v = qkv(layout, tail=5)
-    selection = route(q, k, layout, top_k=1)
-    assert not selection.dense_mask().any(dim=2).all()
-    with torch.no_grad():
-        k[:, :29] *= 3.0  # what is unseen must not matter
-    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    actual = with_gradients(batched.routed_attention(q, k, v, selection), q, k, v)
-    assert max(errors(actual, expected)) <= 1e-5
-
-
-@pytest.mark.parametrize("top_k", [1, 2])
-def test_few_contexts_are_attended_to_at_once(top_k: int) -> None:
-    layout = ContextLayout(lengths=[256] * 4, kinds=[Kind.VIDEO] * 4, shots=range(4))
-    q, k, v = torch.randn(3, 1, layout.length, 2, 16, generator=torch.Generator().manual_seed(0))
-    selection = route(q, k, layout, top_k=top_k, causal=False)
-    assert attention_info(selection, q).method == "batched"
-    outs = [routed_attention(q, k, v, layout, selection, backend=b) for b in ("auto", "reference")]
-    assert (outs[0] - outs[1]).abs().max() <= 1e-5

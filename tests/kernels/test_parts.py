@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mocgen_kernels import ContextLayout, Kind, batched, cpu, parts, route, routed_attention
+from mocgen_kernels import ContextLayout, Kind, batched, cpu, masked, parts, route, routed_attention
 from mocgen_kernels.visits import Visits
 
+SHORT = {"batched": batched.routed_attention, "masked": masked.routed_attention}
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
@@ -22,18 +23,18 @@ def shots_of(lengths: list[int]) -> ContextLayout:
 def with_gradients(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, way: str) -> list[Tensor]:
     """Output and gradients with two routed contexts per query, the choice of the 32-bit reference.
 
-    way: a backend, or "batched".
+    way: a backend, or one for short sequences.
     """
     selection = route(q.float(), k.float(), layout, top_k=2, causal=False, backend="reference")
-    if way == "batched":
-        out = batched.routed_attention(q, k, v, selection)
+    if way in SHORT:
+        out = SHORT[way](q, k, v, selection)
     else:
         out = routed_attention(q, k, v, layout, selection, backend=way)  # type: ignore[arg-type]
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
     return [out.detach(), *torch.autograd.grad(out, (q, k, v), upstream)]
 
 
-@pytest.mark.parametrize("way", ["cpu", "batched"])
+@pytest.mark.parametrize("way", ["cpu", *SHORT])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("lift", "lifted", "far"),

@@ -30,8 +30,8 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("count", [7, 60, 131])
-@pytest.mark.parametrize("top_k", [1, 6, 55])
+@pytest.mark.parametrize("count", [7, 24, 60, 131])
+@pytest.mark.parametrize("top_k", [1, 6, 20, 55])
 def test_best(kind: str, count: int, top_k: int) -> None:
     generator = torch.Generator().manual_seed(count + top_k)
     scores = KINDS[kind](torch.randn(1, 2, count, 40, generator=generator))

@@ -7,7 +7,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from mocgen_kernels.blocks import for_each, read_in_order, worth_threads
+from mocgen_kernels.blocks import for_each, worth_threads
 from mocgen_kernels.layout import ContextLayout, piece_of
 
 
@@ -27,7 +27,6 @@ def pooled(k: Tensor, layout: ContextLayout, pieces: int) -> Tensor:
     step = 1 if k.device.type == "cpu" and worth_threads(k.numel()) > 1 else heads
 
     def work(head: int) -> None:
-        read_in_order(k.detach())
         _pool(k.detach()[:, :, head : head + step], layout, out[:, head : head + step])
 
     for_each(range(0, heads, step), work, numbers=k.numel())
@@ -41,8 +40,8 @@ def _pool(k: Tensor, layout: ContextLayout, out: Tensor) -> None:
         count, start = len(list(run)), layout.offsets[context]
         keys = k[:, start : start + count * length].unflatten(1, (count, length))
         for piece in range(pieces):
-            means = out[:, :, piece, context : context + count].transpose(1, 2)
-            torch.mean(keys[:, :, piece_of(length, piece, pieces)], dim=2, dtype=torch.float32, out=means)
+            means = keys[:, :, piece_of(length, piece, pieces)].mean(dim=2, dtype=torch.float32)
+            out[:, :, piece, context : context + count] = means.transpose(1, 2)  # k was read in order
         context += count
 
 

@@ -1,15 +1,15 @@
 """Attention to all that may be attended to, with the weights of what was not chosen set to 0.
 
 Where most is attended to, to leave out the rest saves nothing: gathers and sums cost more. A factor for every
-query and context, 1 or 0, on weights that lie in the cache anyway, costs next to nothing; so this takes as
-long as dense attention, on the CPU, in products (see `parts.py`) of fp32 at least.
+query and context, 1 or 0, on weights that were just computed costs next to nothing; so this takes as long as
+dense attention. It goes by products of fp32 at least, see `parts.py`, blocks of queries and keys at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
@@ -35,6 +35,7 @@ from mocgen_kernels.rules import QueryRun, query_runs
 from mocgen_kernels.selection import Selection
 
 _PAIRS_PER_CALL = 1 << 16  # of all heads, that cost as much as another call
+_KEYS = 1024  # in a block, unless a context has more
 
 
 def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> Tensor:
@@ -47,29 +48,33 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """Output (B, Lq, H, D) and log-sum-exp (B · H, Lq) for a selection with words."""
     keep_freed_memory()
-    layout = selection.layout
-    queries, keys, values = (_groups(x) for x in (q, k, v))
-    out = torch.empty(queries.shape, dtype=queries.dtype)
-    lse = torch.empty(queries.shape[:2], dtype=queries.dtype)
+    rows, keys, values = (_groups(x) for x in (q, k, v))
+    out = torch.empty(rows.shape, dtype=rows.dtype)
+    lse = torch.empty(rows.shape[:2], dtype=rows.dtype)
     for piece in pieces(selection):
-        key, value = (piece.keys(x, layout) for x in (keys, values))
-        some, mask = Queries(piece.of(queries)), _Mask.of(piece, selection, out.dtype)
-        numerators, total = piece.of(out), piece.of(lse)
-        plain = Values(key.transpose(1, 2), value)
-        _write(some, plain, mask, numerators, total)
+        queries, sums, total = Queries(piece.of(rows)), piece.of(out), piece.of(lse)
+        blocks = [
+            (Values(block.of(keys, piece).transpose(1, 2), block.of(values, piece)), mask)
+            for block, mask in piece.masks(selection, rows.dtype)
+        ]
+        _sum(queries, blocks, sums, total)
         if not are_sound(total):
-            some = some.relative_to(mask.exclude(some.logits(plain)).amax(dim=-1))
-            _write(some, Values(widened(key, 1.0).transpose(1, 2), value), mask, numerators, total)
-        numerators.div_(total[..., None])
-        total.log2_().mul_(1 / LOG2_E).add_(some.reference)
+            peaks = [mask.exclude(queries.logits(block)).amax(dim=-1) for block, mask in blocks]
+            queries = queries.relative_to(torch.stack(peaks).amax(dim=0))
+            _sum(queries, [(block.with_row(), mask) for block, mask in blocks], sums, total)
+        sums.div_(total[..., None])
+        total.log2_().mul_(1 / LOG2_E).add_(queries.reference)
     return _tokens(out, q), lse
 
 
-def _write(queries: Queries, keys: Values, mask: _Mask, out: Tensor, total: Tensor) -> None:
-    """Numerators (g, m, D) and denominators (g, m)."""
-    weights = mask.apply(queries.weights(keys))
-    torch.sum(weights, dim=-1, out=total)
-    torch.bmm(weights, keys.v, out=out)
+def _sum(queries: Queries, blocks: Sequence[tuple[Values, _Mask]], out: Tensor, total: Tensor) -> None:
+    """Write numerators (g, m, D) and denominators (g, m)."""
+    out.zero_()
+    total.zero_()
+    for block, mask in blocks:
+        weights = mask.apply(queries.weights(block))
+        total.add_(weights.sum(dim=-1))
+        out.baddbmm_(weights, block.v)
 
 
 def gradients(
@@ -87,14 +92,13 @@ def gradients(
     keys, values = (widened(_groups(x), 1.0) for x in (k, v))
     everything = [*(_groups(x) for x in (q, grad, out)), lse]
     rows = Rows.of(*everything, reach=largest_norm(keys[..., :-1])).take(slice(None), len(lse))
-    dq = torch.empty(rows.q[..., :-1].shape, dtype=lse.dtype)
-    dk, dv = (torch.zeros(keys[..., :-1].shape, dtype=lse.dtype) for _ in range(2))
+    dq, dk, dv = (torch.zeros(x[..., :-1].shape, dtype=x.dtype) for x in (rows.q, keys, values))
     for piece in pieces(selection):
-        key, value, *slopes = (piece.keys(x, selection.layout) for x in (keys, values, dk, dv))
-        some = Slopes(key.transpose(1, 2), value.transpose(1, 2), key[..., :-1], *slopes)
-        mask = _Mask.of(piece, selection, lse.dtype)
-        ds = rows[piece.heads, piece.queries].slopes(some, mask=mask.apply)
-        torch.bmm(ds, some.k, out=piece.of(dq))
+        some, slope = rows[piece.heads, piece.queries], piece.of(dq)
+        for block, mask in piece.masks(selection, lse.dtype):
+            key, value, *slopes = (block.of(x, piece) for x in (keys, values, dk, dv))
+            part = Slopes(key.transpose(1, 2), value.transpose(1, 2), key[..., :-1], *slopes)
+            slope.baddbmm_(some.slopes(part, mask=mask.apply), part.k)
     return *(_tokens(x, q) for x in (dq.mul_(q.shape[-1] ** -0.5), dk, dv)), None, None
 
 
@@ -108,52 +112,11 @@ def _tokens(x: Tensor, q: Tensor) -> Tensor:
     return x.unflatten(0, (q.shape[0], -1)).transpose(1, 2).to(q.dtype)
 
 
-class _Piece(NamedTuple):
-    """Some heads and queries, with all contexts from the first to the last that they may attend to."""
-
-    heads: slice  # of B · H
-    queries: slice
-    contexts: slice
-
-    def of(self, x: Tensor) -> Tensor:
-        """Their part of (B · H, Lq, …)."""
-        return x[self.heads, self.queries]
-
-    def keys(self, x: Tensor, layout: ContextLayout) -> Tensor:
-        """The contexts' part of (B · H, L, …)."""
-        return x[self.heads, layout.offsets[self.contexts.start] : layout.offsets[self.contexts.stop]]
-
-
-def runs_of(selection: Selection) -> tuple[QueryRun, ...]:
-    """Queries that are worked on in one call if logits allow it."""
-    most = _PAIRS_PER_CALL // (selection.batch * selection.heads)
-    return query_runs(selection.layout, selection.first_query_context, selection.routing, most)
-
-
-def pieces(selection: Selection) -> Iterator[_Piece]:
-    """All queries, as many at a time as have the logits that may exist at a time."""
-    groups = selection.batch * selection.heads
-    for run in runs_of(selection):
-        size, count = run.queries.stop - run.queries.start, run.keys.stop - run.keys.start
-        most = max(1, MOST_LOGITS // count)
-        step = -(-size // -(-size // most))
-        for start in range(run.queries.start, run.queries.stop, step):
-            queries = slice(start, min(start + step, run.queries.stop))
-            for heads in shares_of(groups, step * count):
-                yield _Piece(heads, queries, run.contexts)
-
-
 class _Mask(NamedTuple):
-    """Which contexts every query attends to: factors for weights."""
+    """Which contexts of a block every query attends to."""
 
     attended: Tensor  # (g, m, c): 1 or 0
-    alike: tuple[tuple[slice, slice], ...]  # which of the c, and their keys
-
-    @classmethod
-    def of(cls, piece: _Piece, selection: Selection, dtype: torch.dtype) -> _Mask:
-        """For a piece."""
-        attended = selection.attended(piece.heads, piece.queries, dtype)[..., piece.contexts]
-        return cls(attended, _alike(selection.layout, piece.contexts.start, piece.contexts.stop))
+    alike: tuple[tuple[slice, slice], ...]  # as of `_Block`
 
     def apply(self, weights: Tensor) -> Tensor:
         """Set weights (g, m, n) to 0 where a query does not attend."""
@@ -170,14 +133,70 @@ class _Mask(NamedTuple):
         return logits
 
 
+class _Block(NamedTuple):
+    """Neighbouring contexts that are attended to at a time."""
+
+    contexts: slice
+    keys: slice
+    alike: tuple[tuple[slice, slice], ...]  # neighbours of equal length: contexts, keys, counted from 0
+
+    def of(self, x: Tensor, piece: _Piece) -> Tensor:
+        """The contexts' part of (B · H, L, …), of a piece's heads."""
+        return x[piece.heads, self.keys]
+
+
 @lru_cache(maxsize=64)
-def _alike(layout: ContextLayout, first: int, end: int) -> tuple[tuple[slice, slice], ...]:
-    """Neighbours of equal length among contexts first … end − 1, and their tokens, counted from the first."""
-    found, base = list[tuple[slice, slice]](), layout.offsets[first]
-    begin = first
-    for _, alike in groupby(layout.lengths[first:end]):
-        stop = begin + len(list(alike))
-        keys = slice(layout.offsets[begin] - base, layout.offsets[stop] - base)
-        found.append((slice(begin - first, stop - first), keys))
+def _blocks(layout: ContextLayout, contexts: tuple[int, int]) -> tuple[_Block, ...]:
+    """Cut contexts, from the first to one before the last, into blocks."""
+    bounds, offsets = [contexts[0]], layout.offsets
+    for context in range(*contexts):
+        if offsets[context + 1] - offsets[bounds[-1]] > _KEYS and context > bounds[-1]:
+            bounds.append(context)
+    return tuple(_block(layout, *pair) for pair in pairwise([*bounds, contexts[1]]))
+
+
+def _block(layout: ContextLayout, first: int, end: int) -> _Block:
+    alike, begin, offsets = list[tuple[slice, slice]](), first, layout.offsets
+    for _, run in groupby(layout.lengths[first:end]):
+        stop = begin + len(list(run))
+        keys = slice(offsets[begin] - offsets[first], offsets[stop] - offsets[first])
+        alike.append((slice(begin - first, stop - first), keys))
         begin = stop
-    return tuple(found)
+    return _Block(slice(first, end), slice(offsets[first], offsets[end]), tuple(alike))
+
+
+class _Piece(NamedTuple):
+    """Some heads and queries, and all contexts from the first to the last that they may attend to."""
+
+    heads: slice  # of B · H
+    queries: slice
+    blocks: tuple[_Block, ...]
+
+    def of(self, x: Tensor) -> Tensor:
+        """The queries' part of (B · H, Lq, …)."""
+        return x[self.heads, self.queries]
+
+    def masks(self, selection: Selection, dtype: torch.dtype) -> Iterator[tuple[_Block, _Mask]]:
+        """Blocks with their masks."""
+        attended = selection.attended(self.heads, self.queries, dtype)
+        for block in self.blocks:
+            yield block, _Mask(attended[..., block.contexts], block.alike)
+
+
+def runs_of(selection: Selection) -> tuple[QueryRun, ...]:
+    """Queries that see the same contexts, or nearly."""
+    most = _PAIRS_PER_CALL // (selection.batch * selection.heads)
+    return query_runs(selection.layout, selection.first_query_context, selection.routing, most)
+
+
+def pieces(selection: Selection) -> Iterator[_Piece]:
+    """All queries, as many at a time as have the logits that may exist at a time."""
+    for run in runs_of(selection):
+        blocks = _blocks(selection.layout, (run.contexts.start, run.contexts.stop))
+        keys = max(block.keys.stop - block.keys.start for block in blocks)
+        size, most = run.queries.stop - run.queries.start, max(1, MOST_LOGITS // keys)
+        step = -(-size // -(-size // most))
+        for start in range(run.queries.start, run.queries.stop, step):
+            queries = slice(start, min(start + step, run.queries.stop))
+            for heads in shares_of(selection.batch * selection.heads, step * keys):
+                yield _Piece(heads, queries, blocks)

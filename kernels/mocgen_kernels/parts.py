@@ -84,6 +84,10 @@ class Values(NamedTuple):
     keys: Tensor  # (g, D, n) or (g, D + 1, n)
     v: Tensor  # (g, n, D)
 
+    def with_row(self) -> Values:
+        """The same for references."""
+        return Values(widened(self.keys.transpose(1, 2), 1.0).transpose(1, 2), self.v)
+
     def blocks(self, q: Tensor) -> list[tuple[slice, Values]]:
         """Some of the n at a time."""
         return [(some, Values(self.keys[..., some], self.v[:, some])) for some in _blocks(q, self.keys)]

@@ -20,7 +20,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Random q, k and v over contexts of equal length, each a shot of its own; routing is not causal."""
+    """Random q, k and v over contexts of equal length, each a shot of its own."""
 
     length: int  # tokens
     context: int  # tokens
@@ -30,6 +30,12 @@ class Case:
     dtype: str  # a key of DTYPES
     device: str
     backend: str
+    causal: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of `route` and `moc_attention`."""
+        return {"top_k": self.top_k, "causal": self.causal, "backend": self.backend}
 
     @property
     def layout(self) -> ContextLayout:
@@ -50,8 +56,7 @@ class Case:
 
 def measure_moc(case: Case, tensors: list[Tensor], clock: Clock, *, backward: bool) -> dict[str, Any]:
     """Seconds forward, routing included and alone, and with the backward pass; memory; what was chosen."""
-    (q, k, v, _), layout = tensors, case.layout
-    settings: dict[str, Any] = {"top_k": case.top_k, "causal": False, "backend": case.backend}
+    (q, k, v, _), layout, settings = tensors, case.layout, case.settings
 
     def ours() -> Tensor:
         return moc_attention(q, k, v, layout, **settings)
@@ -107,7 +112,7 @@ def with_backward(attend: Callable[[], Tensor], tensors: list[Tensor]) -> Callab
 
 def chosen(case: Case, q: Tensor, k: Tensor) -> Selection:
     """What the case routes to."""
-    return route(q, k, case.layout, top_k=case.top_k, causal=False, backend=case.backend)  # type: ignore[arg-type]
+    return route(q, k, case.layout, **case.settings)
 
 
 def best_dense(times: dict[str, float | None]) -> float | None:

@@ -1,60 +1,103 @@
-"""What each exact way to attend on the CPU costs, measured and as `mocgen_kernels.plan` estimates it.
+"""What every exact way to attend on the CPU costs, and whether the one taken loses to dense attention.
 
     python kernels/bench/ways.py
+    python kernels/bench/ways.py --lengths 1024 --contexts 64
 
-Milliseconds on random tensors, 4 heads of 64 dimensions; estimates start from the time of dense attention on
-the same tokens. Routing is done beforehand. In several threads visits have theirs to themselves here; in a
-model those of torch may still spin, for which the estimates add a penalty.
+Milliseconds on random tensors, 4 heads of 64 dimensions; every context is a shot. The ways are measured with
+the routing done beforehand, next to the estimate of `mocgen_kernels.plan` for the one that is taken, which
+starts from the time of dense attention. Ratios are dense / `moc_attention`, routing included.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import argparse
+from collections.abc import Iterator
 
 import torch
-from measuring import Clock, dense_ways
+from cases import Case, chosen, with_backward
+from measuring import Clock, dense_ways, hardware
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from mocgen_kernels import ContextLayout, Kind, attention_info, batched, cpu, masked, route
+from mocgen_kernels import attention_info, batched, cpu, masked, moc_attention
 
-CASES = (  # tokens, tokens per context, top_k, causal
-    (512, 64, 1, False),
-    (1024, 64, 2, False),
-    (1024, 64, 2, True),
-    (1024, 32, 16, True),
-    (1024, 64, 12, False),
-    (1024, 256, 1, False),
-    (1024, 256, 2, False),
-    (2048, 64, 5, True),
-    (2048, 256, 1, False),
-    (4096, 256, 2, False),
-    (4096, 64, 5, True),
-)
+HEADS = ("tokens", "context", "k", "causal", "density", "dense", "masked", "batched", "visits", "estimate",
+         "taken", "ratio", "fwd+bwd")  # fmt: skip
+MOST_SLOTS = 200_000  # beyond, lists take long and much memory
 
 
 def main() -> None:
-    clock = Clock("cpu", runs=5)
-    print("tokens  context  k  causal  dense   masked  batched  visits  estimate  taken")
-    for length, context, top_k, causal in CASES:
-        q, k, v = (torch.randn(1, length, 4, 64) for _ in range(3))
-        count = length // context
-        layout = ContextLayout(lengths=[context] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
-        selection = route(q, k, layout, top_k=top_k, causal=causal)
-        dense = clock.time(dict(dense_ways("cpu", q, k, v))["flash"]) or 0.0
-        whole = clock.time(lambda: masked.routed_attention(q, k, v, selection)) or 0.0  # noqa: B023
-        visited = clock.time(lambda: cpu.routed_attention(q, k, v, selection)) or 0.0  # noqa: B023
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096])
+    parser.add_argument("--contexts", type=int, nargs="+", default=[64, 256], help="tokens per context")
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    print("  ".join(HEADS))
+    for case in cases(options.lengths, options.contexts):
+        cells = measure(case, Clock("cpu", options.runs))
+        print("  ".join(cell.rjust(len(head)) for cell, head in zip(cells, HEADS, strict=True)), flush=True)
+    print(f"{hardware('cpu')}, torch {torch.__version__}")
 
-        def at_once() -> None:
-            selection.__dict__.pop("lists", None)  # noqa: B023
-            batched.routed_attention(q, k, v, selection)  # noqa: B023
 
-        listed = clock.time(at_once) or 0.0
-        info = attention_info(selection, q)
-        times = "  ".join(
-            f"{1e3 * x:7.2f}" for x in (dense, whole, listed, visited, dense * info.cost / info.dense)
-        )
-        print(f"{length:6}  {context:7} {top_k:2}  {causal!s:6} {times}  {info.method}")
+def cases(lengths: list[int], contexts: list[int]) -> Iterator[Case]:
+    """One context routed to, a quarter, half and three quarters of all; causal and not."""
+    for length in lengths:
+        for context in contexts:
+            count = length // context
+            for top_k in sorted({1, count // 4, count // 2, 3 * count // 4} - {0}):
+                for causal in (True, False):
+                    yield Case(
+                        length=length,
+                        context=context,
+                        top_k=top_k,
+                        heads=4,
+                        dim=64,
+                        dtype="fp32",
+                        device="cpu",
+                        backend="auto",
+                        causal=causal,
+                    )
+
+
+def measure(case: Case, clock: Clock) -> list[str]:
+    """One row of the table."""
+    tensors, layout = case.tensors(), case.layout
+    q, k, v, _ = tensors
+    selection = chosen(case, q, k)
+    info = attention_info(selection, q)
+    attend = dict(dense_ways("cpu", q, k, v))["flash"]
+
+    def ours() -> torch.Tensor:
+        return moc_attention(q, k, v, layout, **case.settings)
+
+    def listed() -> torch.Tensor:
+        selection.__dict__.pop("lists", None)
+        return batched.routed_attention(q, k, v, selection)
+
+    def milliseconds(seconds: float | None) -> str:
+        return "-" if seconds is None else f"{1e3 * seconds:.2f}"
+
+    dense, moc = clock.time(attend) or 0.0, clock.time(ours) or 1.0
+    both = [clock.time(with_backward(run, tensors)) or 1.0 for run in (attend, ours)]
+    ways: list[float | None] = [None] * 3
+    if selection.words is not None:
+        ways[0] = clock.time(lambda: masked.routed_attention(q, k, v, selection))
+        if selection.lists.count <= MOST_SLOTS:
+            ways[1] = clock.time(listed)
+        ways[2] = clock.time(lambda: cpu.routed_attention(q, k, v, selection))
+    return [
+        str(case.length),
+        str(case.context),
+        str(case.top_k),
+        "yes" if case.causal else "no",
+        f"{selection.density():.2f}",
+        milliseconds(dense),
+        *map(milliseconds, ways),
+        milliseconds(dense * info.cost / info.dense),
+        info.method,
+        f"{dense / moc:.2f}x",
+        f"{both[0] / both[1]:.2f}x",
+    ]
 
 
 if __name__ == "__main__":

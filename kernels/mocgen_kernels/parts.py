@@ -34,7 +34,7 @@ LOG2_E = 1 / math.log(2)
 _FAR = 100.0  # at most, where logits may be far from references: 2^x overflows beyond 2¹²⁸, slows below 2⁻¹²⁶
 _LEAST, _MOST = 2.0**-60, 2.0**90  # of denominators
 scratch = Scratch()  # kept from call to call
-Index = slice | tuple[slice, ...]
+_Index = slice | tuple[slice, ...]
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
@@ -123,7 +123,7 @@ class Queries:
         """Some of N rows in groups: neighbours, as a view, or those of given numbers."""
         return Queries(in_groups(self.q, rows, groups), self.referenced)
 
-    def __getitem__(self, some: Index) -> Queries:
+    def __getitem__(self, some: _Index) -> Queries:
         return Queries(self.q[some], self.referenced)
 
     def write(self, keys: Values, out: Tensor, total: Tensor) -> None:
@@ -250,7 +250,7 @@ class Rows:
         """As of `Queries`."""
         return Rows(in_groups(self.q, rows, groups), in_groups(self.grad, rows, groups), self.far)
 
-    def __getitem__(self, some: Index) -> Rows:
+    def __getitem__(self, some: _Index) -> Rows:
         return Rows(self.q[some], self.grad[some], self.far)
 
     def write(self, keys: Slopes, dq: Tensor) -> None:

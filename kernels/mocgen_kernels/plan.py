@@ -1,9 +1,8 @@
 """Which of several exact ways to attend is the cheapest, and what it is expected to cost.
 
 The unit of cost is the time that unmasked attention takes for one (query, key) pair of 64 dimensions. The
-constants were fitted to one and two threads of an AMD EPYC and an Intel Xeon (AVX-512);
-`kernels/bench/ways.py` compares what comes of them. Where gradients are wanted, the same way is the cheapest
-one nearly always.
+constants were fitted to two threads of an AMD EPYC (AVX-512); `kernels/bench/ways.py` compares what comes of
+them. Where gradients are wanted, the same way is the cheapest one nearly always.
 """
 
 from __future__ import annotations
@@ -32,10 +31,11 @@ _VISITED_PAIR = 1.1
 _BATCHED_PAIR = 1.05
 _VISITOR = 20.0  # gather a query, merge its partial result
 _SLOT = 30.0  # the same in padded lists
-_FACTOR = 1.0  # of a query and a context
+_FACTOR = 1.0  # 1 or 0 for a query and a context
 _CELL = 8.0  # of all queries and contexts, in making padded lists and weights
 _CALL = 12_000.0  # whatever its size
 _VISIT = 18_000.0  # the same of a visit, which is several calls, in threads that wait for each other
+_PIECE = 96_000.0  # the same of a piece of masked products, which is several calls
 _CHUNK = 240_000.0  # lists of visitors, sums of their results
 _LISTS = 120_000.0  # the same of padded lists, whatever their length
 _WAITING = 1_000_000.0  # for torch's threads, which spin for a while after work that they shared
@@ -173,23 +173,24 @@ def _masked(selection: Selection, dim: int) -> float:
     groups, pieces = selection.batch * selection.heads, list(masked.pieces(selection))
     cells = groups * selection.query_length * selection.layout.count
     pairs = groups * sum(run.pairs for run in masked.runs_of(selection))
-    return pairs * dim / 64 + _FACTOR * cells + _CALL * 8 * len(pieces)
+    return pairs * dim / 64 + _FACTOR * cells + _PIECE * len(pieces)
 
 
 def _batched(selection: Selection, dim: int, most: float) -> float:
     """Infinite where it cannot be below `most`, or where lists take long to make or much memory."""
     pairs = selection.batch * selection.heads
     cells = pairs * selection.query_length * selection.layout.count
-    fixed, scale = _CELL * cells + _LISTS, pairs * dim / 64
-    least = _BATCHED_PAIR * _attended(selection) + _SLOT * (_visitors(selection) + selection.query_length)
-    if cells > _MOST_CELLS or fixed + scale * least > most:
+    slots = pairs * (selection.query_length + _visitors(selection))  # at least: an anchor each, no padding
+    fixed, scale = _CELL * cells + _LISTS, dim / 64
+    least = _BATCHED_PAIR * pairs * _attended(selection) + _SLOT * slots
+    if cells > _MOST_CELLS or slots * dim > MOST_NUMBERS or fixed + scale * least > most:
         return math.inf
     for_each([selection], _make_lists, numbers=cells)  # in one thread, for visits may follow
     lists = selection.lists
     if lists.count * dim > MOST_NUMBERS:
         return math.inf
-    slots = sum(len(batch.rows) * (_BATCHED_PAIR * batch.size + _SLOT) for batch in lists.batches)
-    return fixed + slots * dim / 64 + _CALL * len(lists.batches)
+    whole = sum(len(batch.rows) * (_BATCHED_PAIR * batch.size + _SLOT) for batch in lists.batches)
+    return fixed + scale * whole + _CALL * len(lists.batches)
 
 
 def _make_lists(selection: Selection) -> None:

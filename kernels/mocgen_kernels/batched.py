@@ -46,7 +46,7 @@ def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> T
 def attend(
     q: Tensor, k: Tensor, v: Tensor, k_means: Tensor | None, v_means: Tensor | None, selection: Selection
 ) -> tuple[Tensor, Tensor]:
-    """Output (B, Lq, H, D) and log-sum-exp (B · Lq · H,) for a selection with words."""
+    """Output (B, Lq, H, D) and log-sum-exp (B, Lq, H) for a selection with words."""
     keep_freed_memory()
     queries, lists = Queries.of(q.reshape(1, -1, q.shape[-1])), selection.lists
     sums, total = _sums(queries, k, v, selection)
@@ -58,7 +58,7 @@ def attend(
         queries = queries.relative_to(_of_slots(peaks, lists).amax(dim=0))
         sums, total = _sums(queries, k, v, selection)
     out = sums.div_(total[:, None]).view(q.shape).to(q.dtype)
-    return out, total.log2().mul_(1 / LOG2_E).add_(queries.reference)
+    return out, total.log2().mul_(1 / LOG2_E).add_(queries.reference).view(q.shape[:3])
 
 
 def _sums(
@@ -107,7 +107,7 @@ def gradients(
     """Gradients of q, k and v, from what `attend` took and gave."""
     dim, lists, layout = q.shape[-1], selection.lists, selection.layout
     reach = largest_norm(k.to(lse.dtype))
-    everything = [*(x.reshape(1, -1, dim) for x in (q, grad, out)), lse[None]]
+    everything = [*(x.reshape(1, -1, dim) for x in (q, grad, out)), lse.view(1, -1)]
     rows = Rows.of(*everything, reach=reach)
     dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
     empty = torch.ones(lists.count, dtype=torch.bool).index_fill_(0, lists.slots.view(-1), False)

@@ -1,8 +1,9 @@
 """The operators as torch custom operators, so that `torch.compile` takes them whole.
 
 A compiled graph holds tensors and plain numbers only: a layout travels as three lists of integers, the
-options as scalars. The operators run what the eager ones run; attention always by a backend that has a
-backward pass of its own, "cpu" or "triton", since nothing within an operator is differentiated.
+options as scalars. The operators run what the eager ones run; attention in a way that has a backward pass of
+its own, since nothing within an operator is differentiated. So "auto" goes without unmasked attention, and
+compensates by visits only.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mocgen_kernels import cpu, router
+from mocgen_kernels import batched, cpu, masked, router
 from mocgen_kernels.compensation import context_means
 from mocgen_kernels.layout import ContextLayout, Kind
+from mocgen_kernels.plan import attention_info
 from mocgen_kernels.rules import Routing
 from mocgen_kernels.selection import Selection, words_for
 
 _KINDS = (Kind.TEXT, Kind.VIDEO)
+_WAYS = {"visits": cpu, "batched": batched, "masked": masked}
 
 
 def layout_numbers(layout: ContextLayout) -> tuple[list[int], list[int], list[int]]:
@@ -109,20 +112,21 @@ def attend(
     local_window: int | None,
     first_frame: bool,
     budget: int,
-    triton: bool,
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
-    """Output (B, Lq, H, D) and log-sum-exp, as the backend keeps it: (B, Lq, H) or (B · H, Lq)."""
+    """Output (B, Lq, H, D) and log-sum-exp, as the backend keeps it: (B, Lq, H), Triton (B · H, Lq)."""
     rules = (causal, text_anchors, local_window, first_frame, budget)
     selection = _selection(q, words, (lengths, kinds, shots), rules)
-    backend = _triton_attention() if triton else cpu
-    return backend.attend(q, k, v, k_means, v_means, selection)
+    way = _way(backend, selection, q, compensate=k_means is not None)
+    out, lse = way.attend(q, k, v, k_means, v_means, selection)
+    return out.contiguous(), lse.contiguous()
 
 
 @attend.register_fake
 def _(q: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     batch, length, heads, _dim = q.shape
     precise = torch.promote_types(q.dtype, torch.float32)
-    shape = (batch * heads, length) if arguments[-1] else (batch, length, heads)
+    shape = (batch * heads, length) if arguments[-1] == "triton" else (batch, length, heads)
     return q.new_empty(q.shape), q.new_empty(shape, dtype=precise)
 
 
@@ -145,14 +149,14 @@ def attend_backward(
     local_window: int | None,
     first_frame: bool,
     budget: int,
-    triton: bool,
+    backend: str,
 ) -> list[Tensor]:
     """Gradients of q, k and v, and of both means if they are given."""
     rules = (causal, text_anchors, local_window, first_frame, budget)
     selection = _selection(q, words, (lengths, kinds, shots), rules)
-    backend = _triton_attention() if triton else cpu
-    gradients = backend.gradients(grad, q, k, v, k_means, v_means, out, lse, selection)
-    return [x for x in gradients if x is not None]
+    way = _way(backend, selection, q, compensate=k_means is not None)
+    gradients = way.gradients(grad, q, k, v, k_means, v_means, out, lse, selection)
+    return [x.contiguous() for x in gradients if x is not None]
 
 
 @attend_backward.register_fake
@@ -178,7 +182,7 @@ attend.register_autograd(_differentiate, setup_context=_keep)
 
 
 def routed_attention(
-    q: Tensor, k: Tensor, v: Tensor, selection: Selection, *, compensate: bool, triton: bool
+    q: Tensor, k: Tensor, v: Tensor, selection: Selection, *, compensate: bool, backend: str
 ) -> Tensor:
     """`mocgen_kernels.routed_attention` for a selection of `route` within the same compiled graph."""
     layout, routing = selection.layout, selection.routing
@@ -189,9 +193,18 @@ def routed_attention(
         routing.text_anchors,
         routing.local_window,
         routing.first_frame,
-        routing.top_k,
+        round(routing.budget(layout.count)),
     )
-    return attend(q, k, v, k_means, v_means, selection.words, *layout_numbers(layout), *numbers, triton)[0]
+    return attend(q, k, v, k_means, v_means, selection.words, *layout_numbers(layout), *numbers, backend)[0]
+
+
+def _way(backend: str, selection: Selection, q: Tensor, *, compensate: bool) -> Any:
+    """The module that attends; forward and backward pass come to the same."""
+    if backend == "triton":
+        return _triton_attention()
+    if backend == "cpu" or compensate:
+        return cpu
+    return _WAYS[attention_info(selection, q).method]
 
 
 def _selection(
@@ -200,9 +213,9 @@ def _selection(
     layout: tuple[list[int], list[int], list[int]],
     rules: tuple[bool, str, int | None, bool, int],
 ) -> Selection:
-    causal, text_anchors, local_window, first_frame, top_k = rules
+    causal, text_anchors, local_window, first_frame, budget = rules
     routing = Routing(
-        top_k=top_k,
+        top_k=budget,
         causal=causal,
         text_anchors=text_anchors,  # type: ignore[arg-type]
         local_window=local_window,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -37,6 +37,9 @@ class ContextLayout:
     lengths: Sequence[int]
     kinds: Sequence[Kind]
     shots: Sequence[int]
+    offsets: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """First token of every context, then L: C + 1 numbers."""
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lengths", tuple(int(n) for n in self.lengths))
@@ -57,15 +60,9 @@ class ContextLayout:
             raise ValueError(f"shots must not decrease along the sequence; got {self.shots}")
         if any(kind is Kind.VIDEO for kind, shot in zip(self.kinds, self.shots, strict=True) if shot < 0):
             raise ValueError("the global prompt (shot -1) holds text only")
-
-    @cached_property
-    def offsets(self) -> tuple[int, ...]:
-        """First token of every context, then L: C + 1 numbers."""
-        return tuple(accumulate(self.lengths, initial=0))
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.lengths, self.kinds, self.shots))
+        # at once, for a graph that is being compiled could not work them out
+        object.__setattr__(self, "offsets", tuple(accumulate(self.lengths, initial=0)))
+        object.__setattr__(self, "_hash", hash((self.lengths, self.kinds, self.shots)))
 
     def __hash__(self) -> int:
         return self._hash

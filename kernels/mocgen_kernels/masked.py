@@ -46,7 +46,7 @@ def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> T
 def attend(
     q: Tensor, k: Tensor, v: Tensor, k_means: Tensor | None, v_means: Tensor | None, selection: Selection
 ) -> tuple[Tensor, Tensor]:
-    """Output (B, Lq, H, D) and log-sum-exp (B · H, Lq) for a selection with words."""
+    """Output (B, Lq, H, D) and log-sum-exp (B, Lq, H) for a selection with words."""
     keep_freed_memory()
     rows, keys, values = (_groups(x) for x in (q, k, v))
     out = torch.empty(rows.shape, dtype=rows.dtype)
@@ -64,7 +64,7 @@ def attend(
             _sum(queries, [(block.with_row(), mask) for block, mask in blocks], sums, total)
         sums.div_(total[..., None])
         total.log2_().mul_(1 / LOG2_E).add_(queries.reference)
-    return _tokens(out, q), lse
+    return _tokens(out, q), lse.unflatten(0, (len(q), -1)).transpose(1, 2)
 
 
 def _sum(queries: Queries, blocks: Sequence[tuple[Values, _Mask]], out: Tensor, total: Tensor) -> None:
@@ -90,8 +90,8 @@ def gradients(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k and v, from what `attend` took and gave."""
     keys, values = (widened(_groups(x), 1.0) for x in (k, v))
-    everything = [*(_groups(x) for x in (q, grad, out)), lse]
-    rows = Rows.of(*everything, reach=largest_norm(keys[..., :-1])).take(slice(None), len(lse))
+    everything = [_groups(x) for x in (q, grad, out, lse)]
+    rows = Rows.of(*everything, reach=largest_norm(keys[..., :-1])).take(slice(None), len(keys))
     dq, dk, dv = (torch.zeros(x[..., :-1].shape, dtype=x.dtype) for x in (rows.q, keys, values))
     for piece in pieces(selection):
         some, slope = rows[piece.heads, piece.queries], piece.of(dq)
@@ -103,7 +103,7 @@ def gradients(
 
 
 def _groups(x: Tensor) -> Tensor:
-    """(B, L, H, D) → (B · H, L, D), fp32 at least."""
+    """(B, L, H, …) → (B · H, L, …), fp32 at least."""
     return x.transpose(1, 2).flatten(0, 1).to(precise(x))
 
 

@@ -161,8 +161,7 @@ def routed_attention(
         raise ValueError(f"q, k and v need one dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
     with without_autocast(device):
         if _as_operator(backend, q):
-            triton = backend == "triton"
-            return compiled.routed_attention(q, k, v, selection, compensate=compensate, triton=triton)
+            return compiled.routed_attention(q, k, v, selection, compensate=compensate, backend=backend)
         if backend == "reference":
             return reference.routed_attention(q, k, v, layout, selection, compensate=compensate)
         if backend == "triton":

@@ -65,10 +65,6 @@ def _arrange(
     if first_frame:
         count = len(grid.spans)
         layout = replace(layout, kinds=[*[Kind.TEXT] * count, *layout.kinds[count:]])
-    (
-        hash(layout),
-        layout.length,
-    )  # the layout keeps both; a graph that is being compiled could not work them out
     order = inverse = None
     if tile is not None:
         order = (torch.arange(frames)[:, None] * (rows * columns) + grid.order).flatten()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mocgen_kernels import ContextLayout, compiled, moc_attention, reference, route
+from mocgen_kernels import ContextLayout, Kind, compiled, moc_attention, reference, route
 from mocgen_kernels.rules import Routing
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -67,6 +67,32 @@ def test_an_explicit_reference_stays_the_reference(
     assert (out - moc_attention(q, k, v, ragged, top_k=2)).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize(("top_k", "way"), [(1, "batched"), (99, "masked")])
+def test_auto_takes_the_cheapest_way_in_a_graph(
+    monkeypatch: pytest.MonkeyPatch, top_k: int, way: str
+) -> None:
+    """Forward and backward."""
+    called = list[str]()
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            called.append(name)
+            return getattr(watched, name)
+
+    watched = compiled._WAYS[way]
+    monkeypatch.setitem(compiled._WAYS, way, Watched())
+    torch._dynamo.reset()
+    layout = ContextLayout(lengths=[256] * 4, kinds=[Kind.VIDEO] * 4, shots=range(4))
+    q, k, v = torch.randn(3, 1, 1024, 2, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    q.requires_grad_()
+    whole = torch.compile(moc_attention, fullgraph=True, backend="aot_eager")
+    out = whole(q, k, v, layout, top_k=top_k, causal=False)
+    out.sum().backward()
+    assert called == ["attend", "gradients"]
+    expected = moc_attention(q, k, v, layout, top_k=top_k, causal=False, backend="reference")
+    assert (out - expected).abs().max() <= 1e-5
+
+
 def test_custom_operators_keep_the_rules_of_torch(ragged: ContextLayout, qkv: Make) -> None:
     q, k, v = qkv(ragged, batch=1, heads=2)
     routing, numbers = Routing(top_k=2), compiled.layout_numbers(ragged)
@@ -78,8 +104,9 @@ def test_custom_operators_keep_the_rules_of_torch(ragged: ContextLayout, qkv: Ma
     words = route(q, k, ragged, top_k=2).words
     means = [compiled.context_means(x, ragged).detach().requires_grad_() for x in (k, v)]
     for k_means, v_means in ((None, None), means):
-        arguments = (q, k, v, k_means, v_means, words, *numbers, True, "own", None, False, 2, False)
-        torch.library.opcheck(compiled.attend, arguments)
+        for backend in ("auto", "cpu"):
+            arguments = (q, k, v, k_means, v_means, words, *numbers, True, "own", None, False, 2, backend)
+            torch.library.opcheck(compiled.attend, arguments)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

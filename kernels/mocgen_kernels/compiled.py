@@ -22,7 +22,7 @@ from mocgen_kernels.rules import Routing
 from mocgen_kernels.selection import Selection, words_for
 
 _KINDS = (Kind.TEXT, Kind.VIDEO)
-_WAYS = {"visits": cpu, "batched": batched, "masked": masked}
+_WAYS = {"visits": cpu, "batched": batched, "masked products": masked}
 
 
 def layout_numbers(layout: ContextLayout) -> tuple[list[int], list[int], list[int]]:

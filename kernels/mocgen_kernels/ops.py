@@ -172,7 +172,7 @@ def routed_attention(
         method = attention_info(selection, q, backend=backend, compensate=compensate).method
         if method == "visits":
             return cpu.routed_attention(q, k, v, selection, compensate=compensate)
-        if method == "masked":
+        if method == "masked products":
             return masked.routed_attention(q, k, v, selection)
         if method == "batched":
             return batched.routed_attention(q, k, v, selection)

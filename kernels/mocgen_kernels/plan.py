@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +23,9 @@ from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.rules import Routing, query_groups
 from mocgen_kernels.selection import Selection
 
-Method = Literal["unmasked", "folded mask", "mask", "masked", "batched", "visits", "kernels"]
+Method = Literal["unmasked", "folded mask", "mask", "masked products", "batched", "visits", "kernels"]
 
-_MASKED_PAIR = 3.0  # building and reading the mask included
+_MASK_PAIR = 3.0  # building and reading the mask included
 _FOLDED_PAIR = 1.1
 _VISITED_PAIR = 1.1
 _BATCHED_PAIR = 1.05
@@ -48,7 +48,7 @@ class AttentionInfo:
 
     method: "unmasked": dense attention per run of queries that see the same contexts, with no work wasted;
         "folded mask" or "mask": dense attention to all candidates, less those that were not chosen;
-        "masked": the same by matrix products, weights of those that were not chosen times 0;
+        "masked products": the same by matrix products, weights of those that were not chosen times 0;
         "batched": every context is attended to by the queries that want it, all contexts in one call;
         "visits": every context is attended to by the queries that chose it; "kernels": the same, in Triton.
     cost: expected work in (query, key) pairs of dense attention, over all batch items and heads.
@@ -76,9 +76,9 @@ def attention_info(
     dense = float(pairs * selection.query_length * selection.layout.length) * dim / 64
     scale = pairs * dim / 64
     if backend == "triton":
-        method, cost = "kernels", scale * _attended(selection)
+        method, cost = "kernels", scale * _sizes(selection).attended
     elif selection.words is None:
-        method, cost = "unmasked", scale * _attended(selection)
+        method, cost = "unmasked", scale * _sizes(selection).attended
     elif backend == "cpu":
         method, cost = "visits", _visits(selection, dim)
     else:
@@ -122,44 +122,39 @@ def _by_rules(
     )
     ways: dict[Method, float] = {}
     if device == "cpu" and not compensate:
-        ways["masked"] = _masked(selection, dim)
+        ways["masked products"] = _masked(selection, dim)
     elif foldable(selection, dim, dtype) and not compensate:
         ways["folded mask"] = _folded(selection, dim)
     else:
-        ways["mask"] = batch * heads * dim / 64 * _MASKED_PAIR * _admissible(selection)
+        ways["mask"] = batch * heads * dim / 64 * _MASK_PAIR * _sizes(selection).admissible
     if device == "cpu":
         ways["visits"] = _visits(selection, dim)
     return ways
 
 
-def _attended(selection: Selection) -> float:
-    """(query, key) pairs of one head: anchors and the budget's share of the candidates."""
-    return _pairs(selection.layout, selection.first_query_context, selection.routing)[0]
+class _Sizes(NamedTuple):
+    """Of one head."""
+
+    attended: float  # (query, key) pairs: anchors and the budget's share of the candidates
+    admissible: float  # the same with all candidates
+    visitors: float  # (query, routed context) pairs
 
 
-def _admissible(selection: Selection) -> float:
-    """(query, key) pairs of one head: anchors and all candidates."""
-    return _pairs(selection.layout, selection.first_query_context, selection.routing)[1]
+def _sizes(selection: Selection) -> _Sizes:
+    return _count(selection.layout, selection.first_query_context, selection.routing)
 
 
 @lru_cache(maxsize=16)
-def _pairs(layout: ContextLayout, first: int, routing: Routing) -> tuple[float, float]:
-    """Attended and admissible pairs of queries from context `first` on."""
-    attended, admissible, budget = 0.0, 0.0, routing.budget(layout.count)
+def _count(layout: ContextLayout, first: int, routing: Routing) -> _Sizes:
+    """Of queries from context `first` on."""
+    attended, admissible, visitors, budget = 0.0, 0.0, 0.0, routing.budget(layout.count)
     for group in query_groups(layout, first, routing):
+        queries, routed = group.stop - group.start, min(budget, len(group.candidates))
         anchors, candidates = (sum(layout.lengths[c] for c in x) for x in (group.anchors, group.candidates))
-        routed = min(budget, len(group.candidates)) / max(1, len(group.candidates))
-        attended += (group.stop - group.start) * (anchors + routed * candidates)
-        admissible += (group.stop - group.start) * (anchors + candidates)
-    return attended, admissible
-
-
-def _visitors(selection: Selection) -> float:
-    """(query, routed context) pairs of one head."""
-    return sum(
-        (group.stop - group.start) * min(selection.budget, len(group.candidates))
-        for group in selection.groups
-    )
+        attended += queries * (anchors + candidates * routed / max(1, len(group.candidates)))
+        admissible += queries * (anchors + candidates)
+        visitors += queries * routed
+    return _Sizes(attended, admissible, visitors)
 
 
 def _folded(selection: Selection, dim: int) -> float:
@@ -180,9 +175,10 @@ def _batched(selection: Selection, dim: int, most: float) -> float:
     """Infinite where it cannot be below `most`, or where lists take long to make or much memory."""
     pairs = selection.batch * selection.heads
     cells = pairs * selection.query_length * selection.layout.count
-    slots = pairs * (selection.query_length + _visitors(selection))  # at least: an anchor each, no padding
+    sizes = _sizes(selection)
+    slots = pairs * (selection.query_length + sizes.visitors)  # at least: an anchor each, no padding
     fixed, scale = _CELL * cells + _LISTS, dim / 64
-    least = _BATCHED_PAIR * pairs * _attended(selection) + _SLOT * slots
+    least = _BATCHED_PAIR * pairs * sizes.attended + _SLOT * slots
     if cells > _MOST_CELLS or slots * dim > MOST_NUMBERS or fixed + scale * least > most:
         return math.inf
     for_each([selection], _make_lists, numbers=cells)  # in one thread, for visits may follow
@@ -202,6 +198,6 @@ def _visits(selection: Selection, dim: int) -> float:
     blocks = head_blocks(selection)
     chunks = len(blocks[0].chunks(selection.query_length))
     calls = chunks * selection.batch * selection.heads * len(contexts) + len(blocks) * len(selection.groups)
-    scale = selection.batch * selection.heads * dim / 64
+    scale, sizes = selection.batch * selection.heads * dim / 64, _sizes(selection)
     fixed = _VISIT * calls + _CHUNK * chunks * len(blocks) + _WAITING * (torch.get_num_threads() > 1)
-    return scale * (_VISITED_PAIR * _attended(selection) + _VISITOR * _visitors(selection)) + fixed
+    return scale * (_VISITED_PAIR * sizes.attended + _VISITOR * sizes.visitors) + fixed

@@ -142,7 +142,10 @@ class Selection:
         return pack_bits(self.routed()).to(device)
 
     def attended(self, pairs: slice, queries: slice, dtype: torch.dtype) -> Tensor:
-        """1 for anchors and routed contexts, else 0, of some of B · H heads and of the queries: (g, m, C)."""
+        """1 for anchors and routed contexts, else 0, of some of B · H heads and of the queries: (g, m, C).
+
+        On the CPU, for a selection with words.
+        """
         assert self.words is not None
         anchors = _word_tables(self.layout, self.first_query_context, self.routing)[0]
         words = self.words.flatten(0, 1)[pairs, queries] | anchors[queries]

@@ -18,7 +18,7 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 def with_gradients(out: Tensor, *leaves: Tensor) -> list[Tensor]:
     """The output and its gradients for a fixed random upstream gradient."""
-    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
     return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
 
 
@@ -28,9 +28,12 @@ def errors(actual: list[Tensor], expected: list[Tensor]) -> list[float]:
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> ContextLayout:
-    shots = sorted(draw(st.lists(st.integers(-1, 6), min_size=1, max_size=16)))
-    lengths = draw(st.lists(st.integers(1, 40), min_size=len(shots), max_size=len(shots)))
-    video = draw(st.lists(st.booleans(), min_size=len(shots), max_size=len(shots)))
-    kinds = [Kind.VIDEO if v and s >= 0 else Kind.TEXT for v, s in zip(video, shots, strict=True)]
-    return ContextLayout(lengths=lengths, kinds=kinds, shots=shots)
+def layouts(
+    draw: st.DrawFn, *, shots: int = 7, contexts: tuple[int, int] = (1, 16), longest: int = 40
+) -> ContextLayout:
+    """Fewest and most contexts, of 1 to `longest` tokens, in up to so many shots, maybe a global prompt."""
+    numbers = sorted(draw(st.lists(st.integers(-1, shots - 1), min_size=contexts[0], max_size=contexts[1])))
+    lengths = draw(st.lists(st.integers(1, longest), min_size=len(numbers), max_size=len(numbers)))
+    video = draw(st.lists(st.booleans(), min_size=len(numbers), max_size=len(numbers)))
+    kinds = [Kind.VIDEO if v and s >= 0 else Kind.TEXT for v, s in zip(video, numbers, strict=True)]
+    return ContextLayout(lengths=lengths, kinds=kinds, shots=numbers)

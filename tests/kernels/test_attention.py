@@ -272,7 +272,7 @@ def test_dimensions_that_are_not_neighbours_in_memory(
 
 def test_auto_takes_the_cheaper_way() -> None:
     """Masked products for a short sequence, visits for a long one; the same result either way."""
-    for tokens, method in ((4, "masked"), (256, "visits")):
+    for tokens, method in ((4, "masked products"), (256, "visits")):
         kinds, shots = [Kind.VIDEO] * 24, [i // 2 for i in range(24)]
         layout = ContextLayout(lengths=[tokens] * 24, kinds=kinds, shots=shots)
         q, k, v = torch.randn(3, 1, layout.length, 2, 16, generator=torch.Generator().manual_seed(0))

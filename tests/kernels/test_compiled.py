@@ -67,7 +67,7 @@ def test_an_explicit_reference_stays_the_reference(
     assert (out - moc_attention(q, k, v, ragged, top_k=2)).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize(("top_k", "way"), [(1, "batched"), (99, "masked")])
+@pytest.mark.parametrize(("top_k", "way"), [(1, "batched"), (99, "masked products")])
 def test_auto_takes_the_cheapest_way_in_a_graph(
     monkeypatch: pytest.MonkeyPatch, top_k: int, way: str
 ) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import mocgen_kernels.grouped as grouped
-from mocgen_kernels import ContextLayout, Kind, reference, route, routed_attention
+from mocgen_kernels import ContextLayout, Kind, reference, route
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
@@ -29,7 +29,7 @@ def test_with_and_without_kept_logits(
     selection = route(q, k, layout, top_k=top_k)
     expected = reference.routed_attention(q, k, v, layout, selection)
     wanted = torch.autograd.grad(expected.square().sum(), (q, k, v))
-    out = routed_attention(q, k, v, layout, selection)
+    out = grouped.grouped_attention(q, k, v, selection)
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
     for got, want in zip(torch.autograd.grad(out.square().sum(), (q, k, v)), wanted, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)

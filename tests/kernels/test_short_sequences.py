@@ -167,7 +167,8 @@ def test_masked_logits_far_above_the_others(qkv: Make, far: float) -> None:
 
 def test_the_cheapest_way_is_taken() -> None:
     """Few of long contexts: gathered; most of them, or short ones: masked."""
-    for tokens, count, top_k, way in ((256, 4, 1, "batched"), (256, 8, 6, "masked"), (32, 32, 16, "masked")):
+    products = "masked products"
+    for tokens, count, top_k, way in ((256, 4, 1, "batched"), (256, 8, 6, products), (32, 32, 16, products)):
         layout = ContextLayout(lengths=[tokens] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
         q, k, v = torch.randn(3, 1, layout.length, 2, 16, generator=torch.Generator().manual_seed(0))
         selection = route(q, k, layout, top_k=top_k, causal=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from attending import layouts, with_gradients
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -104,12 +105,6 @@ def uneven() -> ContextLayout:
     return ContextLayout(lengths=[3, 1, 5, 37, 2, 1, 4, 16, 17, 2, 20], kinds=kinds, shots=shots)
 
 
-def with_gradients(out: Tensor, *leaves: Tensor) -> list[Tensor]:
-    """The output and its gradients for a fixed random upstream gradient."""
-    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
-    return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
-
-
 def compare(
     q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, *, compensate: bool = False, **options: Any
 ) -> None:
@@ -182,16 +177,6 @@ def test_longer_sequence(qkv: Make, dtype: torch.dtype) -> None:
         assert (mine - exact).norm() <= 2 * (theirs - exact).norm()
 
 
-@st.composite
-def layouts(draw: st.DrawFn) -> ContextLayout:
-    """Contexts of 1 to 20 tokens in up to five shots, with a global prompt or without."""
-    shots = sorted(draw(st.lists(st.integers(-1, 3), min_size=2, max_size=9)))
-    lengths = draw(st.lists(st.integers(1, 20), min_size=len(shots), max_size=len(shots)))
-    video = draw(st.lists(st.booleans(), min_size=len(shots), max_size=len(shots)))
-    kinds = [Kind.VIDEO if v and s >= 0 else Kind.TEXT for v, s in zip(video, shots, strict=True)]
-    return ContextLayout(lengths=lengths, kinds=kinds, shots=shots)
-
-
 @pytest.mark.usefixtures("small_tiles", "both_ways")
 @settings(
     max_examples=5,
@@ -200,7 +185,7 @@ def layouts(draw: st.DrawFn) -> ContextLayout:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    layout=layouts(),
+    layout=layouts(shots=4, contexts=(2, 9), longest=20),
     first=st.integers(0, 8),
     options=st.fixed_dictionaries(
         {

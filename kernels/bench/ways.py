@@ -17,11 +17,10 @@ import torch
 from cases import Case, chosen, with_backward
 from measuring import Clock, dense_ways, hardware
 
-from mocgen_kernels import attention_info, batched, cpu, masked, moc_attention
+from mocgen_kernels import attention_info, cpu, masked, moc_attention
 
-HEADS = ("tokens", "context", "k", "causal", "density", "dense", "masked", "batched", "visits", "estimate",
-         "taken", "ratio", "fwd+bwd")  # fmt: skip
-MOST_SLOTS = 200_000  # beyond, lists take long and much memory
+HEADS = ("tokens", "context", "k", "causal", "density", "dense", "masked", "visits", "estimate", "taken",
+         "ratio", "fwd+bwd")  # fmt: skip
 
 
 def main() -> None:
@@ -70,21 +69,18 @@ def measure(case: Case, clock: Clock) -> list[str]:
     def ours() -> torch.Tensor:
         return moc_attention(q, k, v, layout, **case.settings)
 
-    def listed() -> torch.Tensor:
-        selection.__dict__.pop("lists", None)
-        return batched.routed_attention(q, k, v, selection)
+    def visits() -> torch.Tensor:
+        selection.kept.clear()
+        return cpu.routed_attention(q, k, v, selection)
 
     def milliseconds(seconds: float | None) -> str:
         return "-" if seconds is None else f"{1e3 * seconds:.2f}"
 
     dense, moc = clock.time(attend) or 0.0, clock.time(ours) or 1.0
     both = [clock.time(with_backward(run, tensors)) or 1.0 for run in (attend, ours)]
-    ways: list[float | None] = [None] * 3
+    ways: list[float | None] = [None] * 2
     if selection.words is not None:
-        ways[0] = clock.time(lambda: masked.routed_attention(q, k, v, selection))
-        if selection.lists.count <= MOST_SLOTS:
-            ways[1] = clock.time(listed)
-        ways[2] = clock.time(lambda: cpu.routed_attention(q, k, v, selection))
+        ways = [clock.time(lambda: masked.routed_attention(q, k, v, selection)), clock.time(visits)]
     return [
         str(case.length),
         str(case.context),

@@ -22,31 +22,27 @@ from mocgen_kernels.selection import Selection
 
 Item = TypeVar("Item")
 _VISITORS = 1536  # of a context in a chunk: fewer do not outweigh reading its keys and values
+_MOST_NUMBERS, _MOST_CELLS = 10_000_000, 1 << 20  # results of visits, queries × contexts: of blocks at a time
+_WORTH_OURS = 1 << 31  # products of numbers in q · k
 _WORTH_THREADS = 1 << 20  # numbers to work on
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadBlock:
-    """Heads begin … end − 1 of one batch item, their queries in chunks of `step`."""
+    """Some heads h of some batch items b, one or all of either; their queries in chunks of `step`."""
 
-    batch: int
-    begin: int
-    end: int
+    items: slice
+    heads: slice
     step: int
 
-    @property
-    def heads(self) -> int:
-        """Number of heads, h."""
-        return self.end - self.begin
-
     def of(self, x: Tensor) -> Tensor:
-        """The block's part of (B, L, H, …), a view: (1, h, L, …)."""
-        return x[self.batch : self.batch + 1, :, self.begin : self.end].transpose(1, 2)
+        """The block's part of (B, L, H, …), a view: (b, L, h, …)."""
+        return x[self.items, :, self.heads]
 
     def words(self, selection: Selection) -> Tensor:
-        """Bits of the routed contexts: (h, Lq, W)."""
+        """Bits of the routed contexts: (b, h, Lq, W)."""
         assert selection.words is not None
-        return selection.words[self.batch, self.begin : self.end]
+        return selection.words[self.items, self.heads]
 
     def chunks(self, length: int) -> list[slice]:
         """Cut `length` queries into as few chunks of equal size."""
@@ -54,16 +50,49 @@ class HeadBlock:
         return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def head_blocks(selection: Selection) -> list[HeadBlock]:
-    """Chunks so long, or blocks so large, that contexts have enough visitors; a block for every thread."""
+def head_blocks(selection: Selection, dim: int, *, single: bool = False) -> list[HeadBlock]:
+    """As many heads in a block as fit the caches, but a block for every thread of ours.
+
+    dim: numbers of a query. single: one head in a block.
+    """
     step = max(1, round(_VISITORS * max(32, selection.layout.count) / max(selection.budget, 1.0)))
-    pairs = selection.batch * selection.heads
-    size = min(max(1, step // selection.query_length), selection.heads, -(-pairs // torch.get_num_threads()))
+    pairs, heads = selection.batch * selection.heads, selection.heads
+    numbers, cells = _results(selection) * dim, selection.query_length * selection.layout.count
+    threads = torch.get_num_threads() if worth_our_threads(selection, dim) else 1
+    size = 1 if single else max(1, min(pairs, int(_MOST_NUMBERS / numbers), _MOST_CELLS // cells) // threads)
+    items, some = max(1, size // heads), min(heads, size)
     return [
-        HeadBlock(batch=batch, begin=begin, end=min(begin + size, selection.heads), step=step)
-        for batch in range(selection.batch)
-        for begin in range(0, selection.heads, size)
+        HeadBlock(
+            items=slice(item, min(item + items, selection.batch)),
+            heads=slice(head, min(head + some, heads)),
+            step=step,
+        )
+        for item in range(0, selection.batch, items)
+        for head in range(0, heads, some)
     ]
+
+
+def worth_our_threads(selection: Selection, dim: int) -> bool:
+    """Whether threads over heads pay: those of torch get in their way at first."""
+    size = selection.layout.length / selection.layout.count
+    return selection.batch * selection.heads * _results(selection) * size * dim > _WORTH_OURS
+
+
+def _results(selection: Selection) -> float:
+    """Visits of a head, its anchors counted as one."""
+    return selection.query_length * (1 + min(selection.budget, selection.layout.count))
+
+
+def for_each_block(
+    selection: Selection, dim: int, work: Callable[[HeadBlock], None], *, single: bool = False
+) -> None:
+    """Run `work` on every block of heads, one after the other in the threads of torch, or in ours."""
+    blocks = head_blocks(selection, dim, single=single)
+    if worth_our_threads(selection, dim):
+        for_each(blocks, work)
+    else:
+        for block in blocks:
+            work(block)
 
 
 class Scratch(threading.local):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from mocgen_kernels.blocks import HeadBlock
 from mocgen_kernels.compensation import summaries
 from mocgen_kernels.grouped import context_spans
+from mocgen_kernels.key_order import KeyOrder
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.parts import (
     MOST_LOGITS,
@@ -25,59 +25,40 @@ from mocgen_kernels.parts import (
     widened,
     with_rows,
 )
+from mocgen_kernels.rules import Routing, query_groups
 from mocgen_kernels.selection import Selection
 from mocgen_kernels.visits import Visits
 
 _ROWS = 1024  # queries that attend to their anchors at a time
 Keys = TypeVar("Keys")
+Source = Callable[[slice, int], Keys]  # some rows, in groups
 
 
-@dataclass(frozen=True)
-class Heads(Generic[Keys]):
-    """Keys and values of h heads, in the form in which they are needed."""
+def values_of(k: Tensor, v: Tensor, *, referenced: bool = False) -> Source[Values]:
+    """Keys and values (n, D) for the forward pass; `referenced`: for products, as `Values.with_row`."""
+    k, v = (widened(k, 1.0), v.to(precise(v))) if referenced else (with_rows(k), with_rows(v))
 
-    of: Callable[[int, slice, int], Keys]  # some tokens of a head, in groups
-    block: HeadBlock
-    layout: ContextLayout
+    def of(some: slice, groups: int) -> Values:
+        return Values(in_groups(k, some, groups).transpose(1, 2), in_groups(v, some, groups))
 
-    @cached_property
-    def contexts(self) -> list[Keys]:
-        """Every context of every head, head by head."""
-        spans = [slice(*bounds) for bounds in pairwise(self.layout.offsets)]
-        return [self.of(head, span, 1) for head in range(self.block.heads) for span in spans]
+    return of
 
 
-def values_of(
-    block: HeadBlock, k: Tensor, v: Tensor, layout: ContextLayout, *, referenced: bool = False
-) -> Heads[Values]:
-    """As the forward pass needs (B, L, H, D); for products with queries that may have references, or not."""
-    k, v = (with_rows(block.of(x)[0]) for x in (k, v))
-    k, v = (widened(k, 1.0), v.to(precise(v))) if referenced else (k, v)
+def slopes_of(k: Tensor, v: Tensor, dk: Tensor, dv: Tensor) -> Source[Slopes]:
+    """Keys and values (n, D) for the backward pass, and the sums that it adds to."""
+    k, v = (widened(x, 1.0) for x in (k, v))
 
-    def of(head: int, some: slice, groups: int) -> Values:
-        return Values(in_groups(k[head], some, groups).transpose(1, 2), in_groups(v[head], some, groups))
-
-    return Heads(of, block, layout)
-
-
-def slopes_of(
-    block: HeadBlock, k: Tensor, v: Tensor, dk: Tensor, dv: Tensor, layout: ContextLayout
-) -> Heads[Slopes]:
-    """As the backward pass needs (B, L, H, D), and the sums that it adds to."""
-    k, v = (widened(block.of(x)[0], 1.0) for x in (k, v))
-    dk, dv = (block.of(x)[0] for x in (dk, dv))
-
-    def of(head: int, some: slice, groups: int) -> Slopes:
-        key, value, *slopes = (in_groups(x[head], some, groups) for x in (k, v, dk, dv))
+    def of(some: slice, groups: int) -> Slopes:
+        key, value, *slopes = (in_groups(x, some, groups) for x in (k, v, dk, dv))
         return Slopes(key.transpose(1, 2), value.transpose(1, 2), key[..., :-1], *slopes)
 
-    return Heads(of, block, layout)
+    return of
 
 
 class Part(NamedTuple, Generic[Keys]):
     """Some queries of a chunk, and keys that they attend to."""
 
-    rows: slice | Tensor  # of the chunk, counted head by head; numbers for a visit
+    rows: slice | Tensor  # of the chunk, counted head by head; numbers for visits
     groups: int
     keys: Keys
     first: bool  # of the parts of these queries
@@ -106,7 +87,10 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Q neighbouring queries of every head of a block, which are worked on together."""
+    """Q neighbouring queries of every head of a block, which are worked on together.
+
+    Those of one head attend to their anchors in dense passes; with several heads anchors are visited too.
+    """
 
     block: HeadBlock
     span: slice
@@ -114,57 +98,60 @@ class Chunk:
     visits: Visits
 
     @classmethod
-    def of(cls, block: HeadBlock, span: slice, selection: Selection) -> Chunk:
+    def of(cls, block: HeadBlock, span: slice, selection: Selection, keys: KeyOrder) -> Chunk:
         """With its visits."""
-        visits = Visits.of(block.words(selection)[:, span], selection.layout.count)
-        return cls(block, span, selection, visits)
+        words = block.words(selection)[:, :, span]
+        if keys.heads == 1:
+            return cls(block, span, selection, Visits.of(words[0, 0], keys))
+        key = tuple((x.start, x.stop) for x in (block.items, block.heads, span))
+        if key not in selection.kept:
+            selection.kept[key] = Visits.of_all(words | selection.anchor_words[span], keys)
+        return cls(block, span, selection, selection.kept[key])
 
-    def parts(self, keys: Heads[Keys], means: Heads[Keys] | None) -> Iterator[Part[Keys]]:
+    def parts(self, keys: Source[Keys], means: Source[Keys] | None) -> Iterator[Part[Keys]]:
         """Anchors, means of skipped contexts, visits."""
-        for anchors in self._anchors():
-            for head in range(self.block.heads):
-                rows, groups = self._rows(head, anchors.rows), anchors.groups
-                yield Part(rows, groups, keys.of(head, anchors.own, groups), first=True)
-                for span in anchors.others:
-                    yield Part(rows, 1, keys.of(head, span, 1), first=False)
+        if self.visits.begins is not None:
+            selection = self.selection
+            first, span = selection.first_query_context, self.span
+            for some in _anchors(selection.layout, first, selection.routing, span.start, span.stop):
+                yield Part(some.rows, some.groups, keys(some.own, some.groups), first=True)
+                for other in some.others:
+                    yield Part(some.rows, 1, keys(other, 1), first=False)
         if means is not None:
-            for some in summaries(self.block, self.span, self.selection):
-                for head, bias in enumerate(some.bias):
-                    rows = self._rows(head, some.span)
-                    yield Part(rows, 1, means.of(head, slice(None), 1), first=False, bias=bias)
-        for visitors, context in zip(self.visits.rows.split(self.visits.counts), keys.contexts, strict=True):
-            if len(visitors):
-                yield Part(visitors, 1, context, first=True)
-
-    def _anchors(self) -> list[Anchors]:
-        """All queries of a head and their anchors, groups that are alike together."""
-        found = list[Anchors]()
-        for group in self.selection.groups:
-            start, stop = max(group.start, self.span.start), min(group.stop, self.span.stop)
-            if start >= stop:
-                continue
-            spans = [slice(*span) for span in context_spans(self.selection.layout, group.anchors)]
-            own, *others = sorted(spans, key=lambda span: span.start - span.stop)
-            for begin in range(start, stop, _ROWS):
-                rows = slice(begin - self.span.start, min(begin + _ROWS, stop) - self.span.start)
-                anchors = Anchors(rows, own, others)
-                joined = found[-1].joined(anchors) if found else None
-                found[-1:] = [joined] if joined else [*found[-1:], anchors]
-        return found
-
-    def _rows(self, head: int, some: slice) -> slice:
-        first = head * (self.span.stop - self.span.start)
-        return slice(first + some.start, first + some.stop)
+            for skipped in summaries(self.block, self.span, self.selection):
+                yield Part(skipped.span, 1, means(slice(None), 1), first=False, bias=skipped.bias)
+        for batch in self.visits.batches:
+            visitors = self.visits.visitors[batch.slots]
+            yield Part(visitors, batch.groups, keys(batch.keys, batch.groups), first=True)
 
     def table(
         self, name: str, dtype: torch.dtype, *shape: int
     ) -> tuple[Tensor, Callable[[Part[Any]], Tensor]]:
-        """A table (h · Q + n, …), and where in it the result of a part belongs, visits in their order."""
-        table = scratch.take(name, (len(self.visits.order), *shape), dtype)
-        base, *parts = table.split([len(self.visits.begins), *self.visits.counts])
-        visits = iter([part[None] for part in parts if len(part)])
+        """A table as `Visits` has it, (·, …), and where in it the result of a part belongs, in order."""
+        length = self.visits.others
+        table = scratch.take(name, (length + len(self.visits.visitors), *shape), dtype)
+        table[:1] = 0  # where there is no pair, if not overwritten
+        visits = iter(self.visits.batches)
 
         def place(part: Part[Any]) -> Tensor:
-            return in_groups(base, part.rows, part.groups) if isinstance(part.rows, slice) else next(visits)
+            if isinstance(part.rows, slice):
+                return in_groups(table[:length], part.rows, part.groups)
+            return in_groups(table[length:], next(visits).slots, part.groups)
 
         return table, place
+
+
+@lru_cache(maxsize=256)
+def _anchors(layout: ContextLayout, first: int, routing: Routing, begin: int, end: int) -> list[Anchors]:
+    """Queries begin … end − 1 and their anchors, groups that are alike together; rows from 0 on."""
+    found = list[Anchors]()
+    for group in query_groups(layout, first, routing):
+        spans = [slice(*span) for span in context_spans(layout, group.anchors)]
+        own, *others = sorted(spans, key=lambda span: span.start - span.stop)
+        stop = min(group.stop, end)
+        for start in range(max(group.start, begin), stop, _ROWS):
+            rows = slice(start - begin, min(start + _ROWS, stop) - begin)
+            anchors = Anchors(rows, own, others)
+            joined = found[-1].joined(anchors) if found else None
+            found[-1:] = [joined] if joined else [*found[-1:], anchors]
+    return found

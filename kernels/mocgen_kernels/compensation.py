@@ -41,19 +41,19 @@ class Summaries:
     """What some queries of a chunk see of the contexts that they skip."""
 
     span: slice  # the queries, counted within the chunk
-    bias: Tensor  # (h, Q, C) fp32: log n where skipped, else −inf
+    bias: Tensor  # (Q, C) fp32: log n where skipped, else −inf
 
 
 def summaries(block: HeadBlock, chunk: slice, selection: Selection) -> Iterator[Summaries]:
-    """All queries of the chunk, some at a time; for a selection that depends on tokens, on the CPU."""
+    """All queries of a chunk of one head, some at a time; for a selection with words, on the CPU."""
     layout, table = selection.layout, selection.candidate_table
     lengths = log_lengths(layout)
     contexts = layout.token_contexts()[-selection.query_length :] - selection.first_query_context  # (Lq,)
-    words = block.words(selection)  # (h, Lq, W)
-    step = max(1, _CHUNK_ELEMENTS // (block.heads * layout.count))
+    words = block.words(selection)[0, 0]  # (Lq, W)
+    step = max(1, _CHUNK_ELEMENTS // layout.count)
     for start in range(chunk.start, chunk.stop, step):
         some = slice(start, min(start + step, chunk.stop))
-        skipped = ~unpack_bits(words[:, some], layout.count)  # (h, Q, C)
+        skipped = ~unpack_bits(words[some], layout.count)  # (Q, C)
         skipped &= table[contexts[some]]
         yield Summaries(
             span=slice(some.start - chunk.start, some.stop - chunk.start),

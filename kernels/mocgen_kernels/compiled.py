@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mocgen_kernels import batched, cpu, masked, router
+from mocgen_kernels import cpu, masked, router
 from mocgen_kernels.compensation import context_means
 from mocgen_kernels.layout import ContextLayout, Kind
 from mocgen_kernels.plan import attention_info
@@ -22,7 +22,7 @@ from mocgen_kernels.rules import Routing
 from mocgen_kernels.selection import Selection, words_for
 
 _KINDS = (Kind.TEXT, Kind.VIDEO)
-_WAYS = {"visits": cpu, "batched": batched, "masked products": masked}
+_WAYS = {"visits": cpu, "masked products": masked}
 
 
 def layout_numbers(layout: ContextLayout) -> tuple[list[int], list[int], list[int]]:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from mocgen_kernels.autograd import differentiable
-from mocgen_kernels.blocks import HeadBlock, for_each, head_blocks, keep_freed_memory
-from mocgen_kernels.chunks import Chunk, Heads, slopes_of, values_of
+from mocgen_kernels.blocks import HeadBlock, for_each_block, keep_freed_memory
+from mocgen_kernels.chunks import Chunk, Source, slopes_of, values_of
 from mocgen_kernels.grouped import grouped_attention
+from mocgen_kernels.key_order import KeyOrder
 from mocgen_kernels.parts import (
     FusedQueries,
     Queries,
@@ -58,19 +59,19 @@ def attend(
     keep_freed_memory()
     out = torch.empty(q.shape, dtype=q.dtype)
     lse = torch.empty(q.shape[:3], dtype=precise(q))
-    layout = selection.layout
 
     def work(block: HeadBlock) -> None:
-        keys, means = values_of(block, k, v, layout), None
+        order = KeyOrder.of(selection.layout, block.of(lse)[:, 0].numel())
+        rows, means = [order.rows(block.of(x)) for x in (k, v)], None
+        keys, referenced = values_of(*rows), cache(lambda: values_of(*rows, referenced=not is_fused(k.dtype)))
         if k_means is not None and v_means is not None:
-            means = values_of(block, k_means, v_means, layout, referenced=True)
-        referenced = cache(lambda: values_of(block, k, v, layout, referenced=not is_fused(k.dtype)))
+            means = values_of(*(block.of(x)[0, :, 0] for x in (k_means, v_means)), referenced=True)
         for span in block.chunks(q.shape[1]):
-            chunk = Chunk.of(block, span, selection)
-            results = (block.of(x)[0, :, span] for x in (out, lse))
-            _attend(chunk, block.of(q)[0, :, span], keys, referenced, means, *results)
+            chunk = Chunk.of(block, span, selection, order)
+            some, *results = (block.of(x)[:, span] for x in (q, out, lse))
+            _attend(chunk, some, keys, referenced, means, *results)
 
-    for_each(head_blocks(selection), work)
+    for_each_block(selection, q.shape[-1], work, single=k_means is not None)
     return out, lse
 
 
@@ -86,22 +87,25 @@ def gradients(
     selection: Selection,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k, v, k_means and v_means, from what `attend` took and gave."""
-    dq = torch.empty(q.shape, dtype=q.dtype)
-    dk, dv = _zeros(k), _zeros(v)
+    dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
     dk_means, dv_means = (None if x is None else _zeros(x) for x in (k_means, v_means))
-    layout = selection.layout
 
     def work(block: HeadBlock) -> None:
-        keys, means, reach = slopes_of(block, k, v, dk, dv, layout), None, largest_norm(block.of(k))
+        order = KeyOrder.of(selection.layout, block.of(lse)[:, 0].numel())
+        rows, means = [order.rows(block.of(x)) for x in (k, v)], None
+        slopes = [_zeros(x) for x in rows]
+        keys, reach = slopes_of(*rows, *slopes), largest_norm(rows[0])
         if k_means is not None and v_means is not None and dk_means is not None and dv_means is not None:
-            means = slopes_of(block, k_means, v_means, dk_means, dv_means, layout)
+            means = slopes_of(*(block.of(x)[0, :, 0] for x in (k_means, v_means, dk_means, dv_means)))
         for span in block.chunks(q.shape[1]):
-            chunk = Chunk.of(block, span, selection)
-            some = (block.of(x)[0, :, span] for x in (q, grad, out, lse))
-            _add_gradients(chunk, Rows.of(*some, reach=reach), keys, means, block.of(dq)[0, :, span])
+            chunk = Chunk.of(block, span, selection, order)
+            *some, place = (block.of(x)[:, span] for x in (q, grad, out, lse, dq))
+            _add_gradients(chunk, Rows.of(*some, reach=reach), keys, means, place)
+        for slope, x in zip(slopes, (dk, dv), strict=True):
+            order.write(slope, block.of(x))
 
-    for_each(head_blocks(selection), work)
-    return dq, *(None if x is None else x.to(q.dtype) for x in (dk, dv, dk_means, dv_means))
+    for_each_block(selection, q.shape[-1], work, single=k_means is not None)
+    return dq, dk, dv, *(None if x is None else x.to(q.dtype) for x in (dk_means, dv_means))
 
 
 def _zeros(x: Tensor) -> Tensor:
@@ -111,13 +115,13 @@ def _zeros(x: Tensor) -> Tensor:
 def _attend(
     chunk: Chunk,
     q: Tensor,
-    keys: Heads[Values],
-    referenced: Callable[[], Heads[Values]],
-    means: Heads[Values] | None,
+    keys: Source[Values],
+    referenced: Callable[[], Source[Values]],
+    means: Source[Values] | None,
     out: Tensor,
     lse: Tensor,
 ) -> None:
-    """Write output (h, Q, D) and log-sum-exp (h, Q) of the queries (h, Q, D) of a chunk.
+    """Write output (b, Q, h, D) and log-sum-exp (b, Q, h) of the queries (b, Q, h, D) of a chunk.
 
     referenced: gives the keys for queries with references.
     """
@@ -133,12 +137,12 @@ def _attend(
 def _sums(
     chunk: Chunk,
     queries: Queries | FusedQueries,
-    keys: Heads[Values],
-    means: Heads[Values] | None,
+    keys: Source[Values],
+    means: Source[Values] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Numerators (h · Q, D) and denominators (h · Q,)."""
+    """Numerators (N, D) and denominators (N,)."""
     visits, dtype = chunk.visits, queries.reference.dtype
-    table, numerators = chunk.table("table", dtype, keys.contexts[0].v.shape[-1])
+    table, numerators = chunk.table("table", dtype, keys(slice(0, 1), 1).v.shape[-1])
     totals, denominators = chunk.table("totals", dtype)
     for part in chunk.parts(keys, means):
         some, places = queries.take(part.rows, part.groups), (numerators(part), denominators(part))
@@ -146,33 +150,34 @@ def _sums(
             some.write(part.keys, *places)
         else:
             some.add(part.keys, part.bias, *places)
-    length = len(visits.begins)
-    return visits.sums(table), totals[:length].index_add(0, visits.rows, totals[length:])
+    others, slots = totals.split([visits.others, len(visits.visitors)])
+    total = totals.new_zeros(len(queries.q) + 1).index_add_(0, visits.visitors, slots)[:-1]
+    return visits.sums(table), total.add_(others)
 
 
 def _peaks(
-    chunk: Chunk, queries: Queries | FusedQueries, keys: Heads[Values], means: Heads[Values] | None
+    chunk: Chunk, queries: Queries | FusedQueries, keys: Source[Values], means: Source[Values] | None
 ) -> Tensor:
-    """The highest logits, or somewhat more: (h · Q,)."""
-    highest = torch.full_like(queries.reference, -torch.inf)
+    """The highest logits, or somewhat more: (N,)."""
+    highest = torch.full((len(queries.q) + 1,), -torch.inf, dtype=queries.reference.dtype)
     for part in chunk.parts(keys, means):
         peaks = queries.take(part.rows, part.groups).peaks(part.keys, part.bias).view(-1)
         if isinstance(part.rows, slice):
             torch.maximum(highest[part.rows], peaks, out=highest[part.rows])
         else:
             highest.scatter_reduce_(0, part.rows, peaks, "amax")
-    return highest
+    return highest[:-1]
 
 
 def _add_gradients(
-    chunk: Chunk, rows: Rows, keys: Heads[Slopes], means: Heads[Slopes] | None, dq: Tensor
+    chunk: Chunk, rows: Rows, keys: Source[Slopes], means: Source[Slopes] | None, dq: Tensor
 ) -> None:
-    """Write dq (h, Q, D) of the queries of a chunk; add what they contribute to other gradients."""
-    table, place = chunk.table("table", rows.q.dtype, dq.shape[2])
+    """Write dq (b, Q, h, D) of the queries of a chunk; add what they contribute to other gradients."""
+    table, place = chunk.table("table", rows.q.dtype, dq.shape[-1])
     for part in chunk.parts(keys, means):
         some = rows.take(part.rows, part.groups)
         if part.first:
             some.write(part.keys, place(part))
         else:
             some.add(part.keys, part.bias, place(part))
-    torch.mul(chunk.visits.sums(table).view(dq.shape), dq.shape[2] ** -0.5, out=dq)
+    torch.mul(chunk.visits.sums(table).view(dq.shape), dq.shape[-1] ** -0.5, out=dq)

@@ -52,29 +52,30 @@ def attend(
     out = torch.empty(rows.shape, dtype=rows.dtype)
     lse = torch.empty(rows.shape[:2], dtype=rows.dtype)
     for piece in pieces(selection):
-        queries, sums, total = Queries(piece.of(rows)), piece.of(out), piece.of(lse)
+        queries, total = Queries(piece.of(rows)), piece.of(lse)
         blocks = [
             (Values(block.of(keys, piece).transpose(1, 2), block.of(values, piece)), mask)
             for block, mask in piece.masks(selection, rows.dtype)
         ]
-        _sum(queries, blocks, sums, total)
+        sums = _sum(queries, blocks, total)
         if not are_sound(total):
             peaks = [mask.exclude(queries.logits(block)).amax(dim=-1) for block, mask in blocks]
             queries = queries.relative_to(torch.stack(peaks).amax(dim=0))
-            _sum(queries, [(block.with_row(), mask) for block, mask in blocks], sums, total)
-        sums.div_(total[..., None])
+            sums = _sum(queries, [(block.with_row(), mask) for block, mask in blocks], total)
+        torch.div(sums, total[..., None], out=piece.of(out))
         total.log2_().mul_(1 / LOG2_E).add_(queries.reference)
     return _tokens(out, q), lse.unflatten(0, (len(q), -1)).transpose(1, 2)
 
 
-def _sum(queries: Queries, blocks: Sequence[tuple[Values, _Mask]], out: Tensor, total: Tensor) -> None:
-    """Write numerators (g, m, D) and denominators (g, m)."""
-    out.zero_()
+def _sum(queries: Queries, blocks: Sequence[tuple[Values, _Mask]], total: Tensor) -> Tensor:
+    """Numerators (g, m, D); writes denominators (g, m)."""
+    sums = queries.q.new_zeros((*queries.q.shape[:2], blocks[0][0].v.shape[2]))
     total.zero_()
     for block, mask in blocks:
         weights = mask.apply(queries.weights(block))
         total.add_(weights.sum(dim=-1))
-        out.baddbmm_(weights, block.v)
+        sums.baddbmm_(weights, block.v)
+    return sums
 
 
 def gradients(
@@ -91,14 +92,17 @@ def gradients(
     """Gradients of q, k and v, from what `attend` took and gave."""
     keys, values = (widened(_groups(x), 1.0) for x in (k, v))
     everything = [_groups(x) for x in (q, grad, out, lse)]
-    rows = Rows.of(*everything, reach=largest_norm(keys[..., :-1])).take(slice(None), len(keys))
-    dq, dk, dv = (torch.zeros(x[..., :-1].shape, dtype=x.dtype) for x in (rows.q, keys, values))
+    rows = Rows.of(*everything, reach=largest_norm(keys[..., :-1])).take(slice(-1), len(keys))
+    dq = torch.empty(rows.q[..., :-1].shape, dtype=rows.q.dtype)
+    dk, dv = (torch.zeros(x[..., :-1].shape, dtype=x.dtype) for x in (keys, values))
     for piece in pieces(selection):
-        some, slope = rows[piece.heads, piece.queries], piece.of(dq)
+        some = rows[piece.heads, piece.queries]
+        slope = torch.zeros(piece.of(dq).shape, dtype=dq.dtype)
         for block, mask in piece.masks(selection, lse.dtype):
             key, value, *slopes = (block.of(x, piece) for x in (keys, values, dk, dv))
             part = Slopes(key.transpose(1, 2), value.transpose(1, 2), key[..., :-1], *slopes)
             slope.baddbmm_(some.slopes(part, mask=mask.apply), part.k)
+        piece.of(dq).copy_(slope)
     return *(_tokens(x, q) for x in (dq.mul_(q.shape[-1] ** -0.5), dk, dv)), None, None
 
 

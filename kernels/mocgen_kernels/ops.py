@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from mocgen_kernels import batched, compiled, cpu, grouped, masked, reference, router
+from mocgen_kernels import compiled, cpu, grouped, masked, reference, router
 from mocgen_kernels.blocks import without_autocast
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.noise import SEEDS
@@ -174,8 +174,6 @@ def routed_attention(
             return cpu.routed_attention(q, k, v, selection, compensate=compensate)
         if method == "masked products":
             return masked.routed_attention(q, k, v, selection)
-        if method == "batched":
-            return batched.routed_attention(q, k, v, selection)
         return grouped.grouped_attention(q, k, v, selection, compensate=compensate)
 
 

@@ -72,9 +72,19 @@ def with_rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+def _with_zeros(x: Tensor, last: Tensor) -> Tensor:
+    """N rows (…, D), widened by `last` (…), and one of zeros: (N + 1, D + 1)."""
+    rows = torch.empty(last.numel() + 1, x.shape[-1] + 1, dtype=precise(x))
+    some = rows[:-1].view(*last.shape, -1)
+    some[..., :-1] = x
+    some[..., -1] = last
+    rows[-1] = 0
+    return rows
+
+
 def in_groups(x: Tensor, rows: slice | Tensor, groups: int) -> Tensor:
-    """Rows of (N, …) in groups, neighbours as a view: (g, m, …)."""
-    some = x[rows] if isinstance(rows, slice) else x.index_select(0, rows)
+    """Rows of (N, …) in groups, neighbours as a view: (g, m, …); the last one for any from N on."""
+    some = x[rows] if isinstance(rows, slice) else x.index_select(0, rows.clamp(max=len(x) - 1))
     return some.unflatten(0, (groups, -1))
 
 
@@ -102,11 +112,11 @@ class Queries:
 
     @classmethod
     def of(cls, q: Tensor) -> Queries | FusedQueries:
-        """N rows from (h, Q, D), with references of 0."""
+        """N rows (…, D), with references of 0."""
+        rows = with_rows(q).flatten(0, -2)
         if is_fused(q.dtype):
-            q = with_rows(q)
-            return FusedQueries(q.flatten(0, 1), torch.zeros(q.shape[:2].numel(), dtype=precise(q)))
-        return cls(q.contiguous().flatten(0, 1))
+            return FusedQueries(rows, torch.zeros(len(rows), dtype=precise(q)))
+        return cls(rows)
 
     @property
     def reference(self) -> Tensor:
@@ -239,12 +249,14 @@ class Rows:
 
     @classmethod
     def of(cls, q: Tensor, grad: Tensor, out: Tensor, lse: Tensor, *, reach: float) -> Rows:
-        """N rows from (h, Q, D) each and log-sum-exps (h, Q), for keys whose norm is at most `reach`."""
+        """N rows from (…, D) each and log-sum-exps (…), and one of zeros.
+
+        reach: at least the norm of every key.
+        """
         delta = (grad.to(lse.dtype) * out).sum(dim=-1)
         scale = q.shape[-1] ** -0.5 * LOG2_E
         far = not 2 * largest_norm(q) * reach * scale < _FAR
-        q, grad = widened(q, lse * -math.sqrt(q.shape[-1])), widened(grad, -delta)
-        return cls(q.flatten(0, 1), grad.flatten(0, 1), far)
+        return cls(_with_zeros(q, lse * -math.sqrt(q.shape[-1])), _with_zeros(grad, -delta), far)
 
     def take(self, rows: slice | Tensor, groups: int) -> Rows:
         """As of `Queries`."""
@@ -282,9 +294,9 @@ class Rows:
         p = _exp_logits(self.q, keys.keys, keys.k.shape[2], bias, far=self.far)
         if mask is not None:
             mask(p)
-        keys.dv.baddbmm_(p.transpose(1, 2), self.grad[..., :-1])
+        add_products(keys.dv, p.transpose(1, 2), self.grad[..., :-1])
         ds = torch.bmm(self.grad, keys.values, out=scratch.take("slopes", p.shape, p.dtype)).mul_(p)
-        keys.dk.baddbmm_(ds.transpose(1, 2), self.q[..., :-1], alpha=keys.k.shape[2] ** -0.5)
+        add_products(keys.dk, ds.transpose(1, 2), self.q[..., :-1], keys.k.shape[2] ** -0.5)
         return ds
 
 
@@ -295,6 +307,19 @@ def _exp_logits(q: Tensor, keys: Tensor, dim: int, bias: Tensor | None, *, far: 
     elif far:
         logits.clamp_(min=-_FAR, max=_FAR)
     return logits.exp2_()
+
+
+def add_products(out: Tensor, x: Tensor, y: Tensor, scale: float = 1.0) -> None:
+    """Add scale · x y to `out`, each group in one thread.
+
+    So are exp and sums before; cores that take turns at the same weights wait for each other, up to as long
+    again where they do not share a cache. Of sums that are not next to each other, torch would let all cores
+    work on one group after the other.
+    """
+    if out.is_contiguous():
+        out.baddbmm_(x, y, alpha=scale)
+    else:
+        out.add_(torch.bmm(x, y), alpha=scale)
 
 
 def _products(q: Tensor, keys: Tensor, scale: float) -> Tensor:

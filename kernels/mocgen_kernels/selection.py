@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from mocgen_kernels.layout import ContextLayout
-from mocgen_kernels.lists import Lists
 from mocgen_kernels.rules import (
     QueryGroup,
     Routing,
@@ -115,14 +114,14 @@ class Selection:
         return query_groups(self.layout, self.first_query_context, self.routing)
 
     @cached_property
-    def lists(self) -> Lists:
-        """For every context, the queries that attend to it; for short sequences on the CPU."""
-        assert self.words is not None
-        anchors, places, masks = _word_tables(self.layout, self.first_query_context, self.routing)
-        words = (self.words | anchors).permute(3, 0, 2, 1).contiguous()  # (W, B, Lq, H)
-        if len(words) > 1:
-            words = words.index_select(0, places)  # (C, B, Lq, H)
-        return Lists.of((words & masks).ne(0), self.layout)
+    def kept(self) -> dict[Any, Any]:
+        """What a backend keeps from the forward to the backward pass."""
+        return {}
+
+    @property
+    def anchor_words(self) -> Tensor:
+        """Anchors of every query as bits: (Lq, W) int32, on the CPU. Do not write to it."""
+        return _word_tables(self.layout, self.first_query_context, self.routing)[0]
 
     def anchors(self) -> Tensor:
         """Anchors of every query: (Lq, C) bool."""

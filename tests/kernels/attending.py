@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mocgen_kernels import ContextLayout, Kind
+from mocgen_kernels import ContextLayout, Kind, blocks, cpu, grouped, masked
+from mocgen_kernels.selection import Selection
+
+# how to attend to a selection with words, and settings of `blocks`
+WAYS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
+    "visits": (cpu.routed_attention, {}),
+    "visits, some heads at a time": (cpu.routed_attention, {"_WORTH_OURS": 0}),
+    "visits, head by head": (cpu.routed_attention, {"_MOST_NUMBERS": 0}),
+    "masked products": (masked.routed_attention, {}),
+    "grouped": (grouped.grouped_attention, {}),
+}
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -20,6 +34,15 @@ def with_gradients(out: Tensor, *leaves: Tensor) -> list[Tensor]:
     """The output and its gradients for a fixed random upstream gradient."""
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
     return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
+
+
+def by_way(way: str, q: Tensor, k: Tensor, v: Tensor, selection: Selection, *leaves: Tensor) -> list[Tensor]:
+    """As `with_gradients`, of q, k and v unless told, in one of `WAYS`."""
+    attend, settings = WAYS[way]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setattr(blocks, name, value)
+        return with_gradients(attend(q, k, v, selection), *(leaves or (q, k, v)))
 
 
 def errors(actual: list[Tensor], expected: list[Tensor]) -> list[float]:

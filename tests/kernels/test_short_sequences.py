@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from attending import errors, layouts, masked_attention, with_gradients
+from attending import WAYS, by_way, errors, layouts, masked_attention, with_gradients
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -16,19 +16,14 @@ from mocgen_kernels import (
     ContextLayout,
     Kind,
     attention_info,
-    batched,
-    grouped,
+    chunks,
     masked,
     parts,
     route,
     routed_attention,
+    visits,
 )
 
-WAYS = {
-    "batched": batched.routed_attention,
-    "masked": masked.routed_attention,
-    "grouped": grouped.grouped_attention,
-}
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
@@ -43,7 +38,7 @@ def test_equals_masked(
     q, k, v = qkv(ragged, batch=batch, tail=ragged.length - ragged.offsets[first], dtype=dtype)
     selection = route(q, k, ragged, top_k=2, causal=causal)
     expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    actual = with_gradients(WAYS[way](q, k, v, selection), q, k, v)
+    actual = by_way(way, q, k, v, selection)
     assert max(errors(actual, expected)) <= 1e-5
 
 
@@ -81,7 +76,7 @@ def test_equals_masked_in_any_layout(
     selection = route(q, k, layout, top_k=top_k, causal=causal, drop_in=0.01, generator=1)
     assume(selection.words is not None)
     expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    twice = [with_gradients(WAYS[way](q, k, v, selection), q, k, v) for _ in range(2)]
+    twice = [by_way(way, q, k, v, selection) for _ in range(2)]
     assert max(errors(twice[0], expected)) <= 2e-5
     assert max(errors(*twice)) == 0.0
 
@@ -96,7 +91,7 @@ def test_error_of_16_bits_against_fp64(
     precise = [x.detach().double().requires_grad_() for x in (q, k, v)]
     truth = with_gradients(masked_attention(*precise, selection.dense_mask()), *precise)
     plain = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    ours = with_gradients(WAYS[way](q, k, v, selection), q, k, v)
+    ours = by_way(way, q, k, v, selection)
     assert {x.dtype for x in ours} == {dtype}
     for mine, theirs, exact in zip(ours, plain, truth, strict=True):
         assert (mine - exact).norm() <= 2 * (theirs - exact).norm()
@@ -114,7 +109,7 @@ def test_any_strides_and_shared_keys(ragged: ContextLayout, qkv: Make, loudness:
     expected = with_gradients(masked_attention(q, *wide, selection.dense_mask()), q, k, v)
     strided = [x.transpose(2, 3).contiguous().transpose(2, 3) for x in (q, k, v)]
     keys = [x.expand(3, -1, -1, -1) for x in strided[1:]]
-    actual = with_gradients(WAYS[way](strided[0], *keys, selection), q, k, v)
+    actual = by_way(way, strided[0], *keys, selection, q, k, v)
     for error, truth in zip(errors(actual, expected), expected, strict=True):
         assert error <= (1e-5 if loudness == 1 else 1e-3) * max(1.0, float(truth.abs().max()))
 
@@ -129,22 +124,22 @@ def test_contexts_that_nobody_attends_to(qkv: Make, way: str) -> None:
     with torch.no_grad():
         k[:, :29] *= 3.0  # what is unseen must not matter
     expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    actual = with_gradients(WAYS[way](q, k, v, selection), q, k, v)
+    actual = by_way(way, q, k, v, selection)
     assert max(errors(actual, expected)) <= 1e-5
 
 
-@pytest.mark.parametrize("way", ["batched", "masked"])
+@pytest.mark.parametrize("way", list(WAYS)[:4])
 @pytest.mark.parametrize("most", [1, 60, 1000])
 def test_few_logits_at_a_time(
     ragged: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch, most: int, way: str
 ) -> None:
     """Down to fewer than one query has."""
-    for module in (parts, masked):
+    for module in (parts, masked, visits, chunks):
         monkeypatch.setattr(module, "MOST_LOGITS", most)
     q, k, v = qkv(ragged)
     selection = route(q, k, ragged, top_k=2)
     expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    actual = with_gradients(WAYS[way](q, k, v, selection), q, k, v)
+    actual = by_way(way, q, k, v, selection)
     assert max(errors(actual, expected)) <= 1e-5
 
 
@@ -166,11 +161,11 @@ def test_masked_logits_far_above_the_others(qkv: Make, far: float) -> None:
 
 
 def test_the_cheapest_way_is_taken() -> None:
-    """Few of long contexts: gathered; most of them, or short ones: masked."""
+    """Few of long contexts: visits; most of them, or short ones: masked."""
     products = "masked products"
-    for tokens, count, top_k, way in ((256, 4, 1, "batched"), (256, 8, 6, products), (32, 32, 16, products)):
+    for tokens, count, top_k, way in ((256, 4, 1, "visits"), (256, 8, 6, products), (16, 32, 16, products)):
         layout = ContextLayout(lengths=[tokens] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
-        q, k, v = torch.randn(3, 1, layout.length, 2, 16, generator=torch.Generator().manual_seed(0))
+        q, k, v = torch.randn(3, 1, layout.length, 2, 64, generator=torch.Generator().manual_seed(0))
         selection = route(q, k, layout, top_k=top_k, causal=False)
         assert attention_info(selection, q).method == way
         outs = [routed_attention(q, k, v, layout, selection, backend=b) for b in ("auto", "reference")]

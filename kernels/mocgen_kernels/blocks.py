@@ -168,5 +168,16 @@ def for_each(items: Sequence[Item], work: Callable[[Item], None], *, numbers: fl
 
 @lru_cache(maxsize=2)
 def _pool(workers: int, share: int, process: int) -> ThreadPoolExecutor:
-    """Threads that wait for work, with `share` threads within each; anew in a forked process."""
-    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    """Threads that wait for work, with `share` threads within each; anew in a forked process.
+
+    All of them have started when it returns: in its first operation a thread takes the latest setting of any.
+    """
+    pool, started = ThreadPoolExecutor(workers), threading.Barrier(workers)
+
+    def start(_: int) -> None:
+        started.wait()
+        torch.get_num_threads()  # such an operation
+        torch.set_num_threads(share)
+
+    list(pool.map(start, range(workers)))
+    return pool

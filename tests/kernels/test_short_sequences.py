@@ -163,7 +163,7 @@ def test_masked_logits_far_above_the_others(qkv: Make, far: float) -> None:
 def test_the_cheapest_way_is_taken() -> None:
     """Few of long contexts: visits; most of them, or short ones: masked."""
     products = "masked products"
-    for tokens, count, top_k, way in ((256, 4, 1, "visits"), (256, 8, 6, products), (16, 32, 16, products)):
+    for tokens, count, top_k, way in ((256, 4, 1, "visits"), (64, 16, 13, products), (16, 32, 16, products)):
         layout = ContextLayout(lengths=[tokens] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
         q, k, v = torch.randn(3, 1, layout.length, 2, 64, generator=torch.Generator().manual_seed(0))
         selection = route(q, k, layout, top_k=top_k, causal=False)

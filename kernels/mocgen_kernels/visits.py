@@ -16,7 +16,8 @@ from mocgen_kernels.key_order import KeyOrder
 from mocgen_kernels.parts import MOST_LOGITS
 
 _RADIX_FROM = 1 << 15  # torch sorts lists of integers from this length on by digits, ten times faster
-_PAIRS_PER_CALL = 1 << 12  # that cost as much as another call
+_PAIRS_PER_CALL = 1 << 11  # that cost as much as another call
+_WASTE = 0.1  # of padding, that lists of chance differences need
 
 
 class Batch(NamedTuple):
@@ -83,7 +84,7 @@ class Visits:
         by_context = _argsort(contexts, count)
         counts = torch.bincount(contexts, minlength=count)
         half = MOST_LOGITS // 2  # other threads have as many, and calls wait for them
-        batches, starts = _batches(counts.tolist(), keys.lengths, half, 4 * _PAIRS_PER_CALL, 1)
+        batches, starts = _batches(counts.tolist(), keys.lengths, half, 8 * _PAIRS_PER_CALL, 1)
         shifts = torch.tensor(starts).sub_(counts.cumsum(0)).add_(counts)  # of slots against pairs
         slots = torch.repeat_interleave(shifts, counts).add_(number[: len(owners)])
         visitors = torch.full((batches[-1].slots.stop if batches else 0,), length)
@@ -103,7 +104,7 @@ class Visits:
 def _batches(
     counts: Sequence[int], lengths: Sequence[int], logits: int, worth: int, threads: int
 ) -> tuple[list[Batch], list[int]]:
-    """Cut contexts where more padding would cost more than another call; the first slot of each.
+    """Cut contexts where more padding would cost more than other calls; the first slot of each.
 
     logits: at most so many in a batch of several contexts. worth: pairs that cost as much as a call.
     threads: that work on a batch, each on whole contexts, see `parts.add_products`.
@@ -114,7 +115,7 @@ def _batches(
         end, most, total, size = begin + 1, counts[begin], counts[begin], lengths[begin]
         while most and end < len(counts) and counts[end] and lengths[end] == size:
             groups, room = end + 1 - begin, max(most, counts[end])
-            wasted = groups * room - total - counts[end]
+            wasted = groups * room - total - counts[end] - _WASTE * total
             if groups * room * size > logits or wasted * size > worth * (groups - 1):
                 break
             end, most, total = end + 1, room, total + counts[end]

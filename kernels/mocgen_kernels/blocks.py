@@ -22,8 +22,9 @@ from mocgen_kernels.selection import Selection
 
 Item = TypeVar("Item")
 _VISITORS = 1536  # of a context in a chunk: fewer do not outweigh reading its keys and values
-_MOST_NUMBERS, _MOST_CELLS = 10_000_000, 1 << 20  # results of visits, queries × contexts: of blocks at a time
-_WORTH_OURS = 1 << 31  # products of numbers in q · k
+_MOST_NUMBERS = 10_000_000  # in results of visits, of all blocks that are worked on at a time
+_MOST_CELLS = 1 << 20  # queries times contexts, of the same
+_WORTH_OURS = 1 << 31  # products of two numbers in q · k
 _WORTH_THREADS = 1 << 20  # numbers to work on
 
 
@@ -51,7 +52,9 @@ class HeadBlock:
 
 
 def head_blocks(selection: Selection, dim: int, *, single: bool = False) -> list[HeadBlock]:
-    """As many heads in a block as fit the caches, but a block for every thread of ours.
+    """As many heads in a block as memory and lists allow, but a block for every thread of ours.
+
+    Chunks are so long that contexts have enough visitors.
 
     dim: numbers of a query. single: one head in a block.
     """
@@ -60,7 +63,7 @@ def head_blocks(selection: Selection, dim: int, *, single: bool = False) -> list
     numbers, cells = _results(selection) * dim, selection.query_length * selection.layout.count
     threads = torch.get_num_threads() if worth_our_threads(selection, dim) else 1
     size = 1 if single else max(1, min(pairs, int(_MOST_NUMBERS / numbers), _MOST_CELLS // cells) // threads)
-    items, some = max(1, size // heads), min(heads, size)
+    items, some = max(1, size // heads), -(-heads // -(-heads // min(heads, size)))  # equal shares
     return [
         HeadBlock(
             items=slice(item, min(item + items, selection.batch)),

@@ -126,10 +126,10 @@ def _attend(
     referenced: gives the keys for queries with references.
     """
     queries = Queries.of(q)
-    sums, total = _sums(chunk, queries, keys, means)
+    sums, total = _sums(chunk, queries, keys, means, dim=q.shape[-1])
     if not are_sound(total):
         queries = queries.relative_to(_peaks(chunk, queries, keys, means))
-        sums, total = _sums(chunk, queries, referenced(), means)
+        sums, total = _sums(chunk, queries, referenced(), means, dim=q.shape[-1])
     torch.div(sums.view(q.shape), total.view(*lse.shape, 1), out=out)
     torch.add(total.log_().view(lse.shape), queries.reference.view(lse.shape), out=lse)
 
@@ -139,10 +139,12 @@ def _sums(
     queries: Queries | FusedQueries,
     keys: Source[Values],
     means: Source[Values] | None,
+    *,
+    dim: int,
 ) -> tuple[Tensor, Tensor]:
     """Numerators (N, D) and denominators (N,)."""
     visits, dtype = chunk.visits, queries.reference.dtype
-    table, numerators = chunk.table("table", dtype, keys(slice(0, 1), 1).v.shape[-1])
+    table, numerators = chunk.table("table", dtype, dim)
     totals, denominators = chunk.table("totals", dtype)
     for part in chunk.parts(keys, means):
         some, places = queries.take(part.rows, part.groups), (numerators(part), denominators(part))

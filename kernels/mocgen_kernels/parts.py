@@ -83,7 +83,7 @@ def _with_zeros(x: Tensor, last: Tensor) -> Tensor:
 
 
 def in_groups(x: Tensor, rows: slice | Tensor, groups: int) -> Tensor:
-    """Rows of (N, …) in groups, neighbours as a view: (g, m, …); the last one for any from N on."""
+    """Rows of (N, …) in groups, neighbours as a view: (g, m, …). Beyond N the last row."""
     some = x[rows] if isinstance(rows, slice) else x.index_select(0, rows.clamp(max=len(x) - 1))
     return some.unflatten(0, (groups, -1))
 
@@ -310,11 +310,11 @@ def _exp_logits(q: Tensor, keys: Tensor, dim: int, bias: Tensor | None, *, far: 
 
 
 def add_products(out: Tensor, x: Tensor, y: Tensor, scale: float = 1.0) -> None:
-    """Add scale · x y to `out`, each group in one thread.
+    """Add scale · x y to `out` (g, m, n), each group in one thread of torch.
 
-    So are exp and sums before; cores that take turns at the same weights wait for each other, up to as long
-    again where they do not share a cache. Of sums that are not next to each other, torch would let all cores
-    work on one group after the other.
+    In that thread are exp and sums too; cores that take turns at the same weights wait for each other, and
+    products take up to 1.7 times as long. Where groups of `out` are not next to each other, torch would let
+    all threads work on one after the other.
     """
     if out.is_contiguous():
         out.baddbmm_(x, y, alpha=scale)

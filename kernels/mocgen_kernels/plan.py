@@ -33,7 +33,7 @@ _CALL = 12_000.0  # whatever its size
 _PIECE = 100_000.0  # the same of a piece of masked products, which is several calls
 _CHUNK = 700_000.0  # of one head: lists of visitors, sums of their results
 _LISTS = 450_000.0  # the same of several heads
-_WAITING = 4_000_000.0  # for torch's threads, which spin for a while after work that they shared
+_WAITING = 4_000_000.0  # of our threads for those of torch, which spin for a while after their work
 
 
 @dataclass(frozen=True, kw_only=True)

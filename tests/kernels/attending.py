@@ -21,6 +21,7 @@ WAYS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "masked products": (masked.routed_attention, {}),
     "grouped": (grouped.grouped_attention, {}),
 }
+VISITS = [way for way in WAYS if way.startswith("visits")]
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

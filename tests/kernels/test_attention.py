@@ -18,6 +18,7 @@ from mocgen_kernels import (
     ContextLayout,
     Kind,
     attention_info,
+    blocks,
     moc_attention,
     reference,
     route,
@@ -210,7 +211,12 @@ def test_activation_checkpointing_draws_the_same(ragged: ContextLayout, qkv: Mak
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_threads_and_inference_mode(ragged: ContextLayout, qkv: Make, threads: int) -> None:
+@pytest.mark.parametrize("ours", [True, False])
+def test_threads_and_inference_mode(
+    ragged: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch, ours: bool, threads: int
+) -> None:
+    if ours:
+        monkeypatch.setattr(blocks, "_WORTH_OURS", 0)
     q, k, v = qkv(ragged)
     selection = route(q, k, ragged, top_k=2)
     expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
@@ -225,6 +231,25 @@ def test_threads_and_inference_mode(ragged: ContextLayout, qkv: Make, threads: i
         torch.set_num_threads(before)
     assert max(errors(actual, expected)) <= 1e-5
     assert max(errors([out], expected[:1])) <= 1e-5
+
+
+def test_our_threads_share_those_of_torch() -> None:
+    """From their first operation on."""
+    before, counts = torch.get_num_threads(), list[int]()
+
+    def work(_: int) -> None:
+        torch.zeros(1 << 17).add_(1)
+        counts.append(torch.get_num_threads())
+
+    blocks._pool.cache_clear()
+    try:
+        torch.set_num_threads(4)
+        blocks.for_each(range(2), work)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+        blocks._pool.cache_clear()
+    assert counts == [2, 2]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from attending import WAYS, by_way
+from attending import VISITS, WAYS, by_way
 from torch import Tensor
 
 from mocgen_kernels import ContextLayout, Kind, cpu, parts, route, routed_attention
@@ -35,7 +35,7 @@ def with_gradients(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, way: 
     return [out.detach(), *torch.autograd.grad(out, (q, k, v), upstream)]
 
 
-@pytest.mark.parametrize("way", list(WAYS)[:4])
+@pytest.mark.parametrize("way", [*VISITS, "masked products"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("lift", "lifted", "far"),
@@ -69,7 +69,7 @@ def test_logits_far_from_0(
         assert (mine - right).norm() <= 2 * (theirs - right).norm() + 1e-6 * right.norm()
 
 
-@pytest.mark.parametrize("way", list(WAYS)[:3])
+@pytest.mark.parametrize("way", VISITS)
 @pytest.mark.parametrize("loudness", [1.0, 8.0])
 def test_keys_in_blocks(qkv: Make, monkeypatch: pytest.MonkeyPatch, loudness: float, way: str) -> None:
     monkeypatch.setattr(parts, "MOST_LOGITS", 200)
@@ -127,18 +127,16 @@ def test_any_strides(qkv: Make, dtype: torch.dtype, loudness: float) -> None:
 @pytest.mark.parametrize("heads", [1, 6])
 def test_visits_are_the_bits_turned_around(count: int, share: float, heads: int) -> None:
     generator = torch.Generator().manual_seed(count)
-    chosen = (
-        torch.rand(heads // 2 or 1, min(heads, 2), 50, count, generator=generator) < share
-    )  # (b, h, Q, C)
+    shape = (heads // 2 or 1, min(heads, 2), 50, count)  # b, h, Q, C
+    chosen = torch.rand(shape, generator=generator) < share
     layout = shots_of([1 + i % 3 // 2 for i in range(count)])
     keys, words = KeyOrder.of(layout, heads), pack_bits(chosen)
     visits = Visits.of(words[0, 0], keys) if heads == 1 else Visits.of_all(words, keys)
     rows, items = chosen.transpose(1, 2).flatten(0, 2), len(chosen)  # (N, C), in the order b, Q, h
     owners = torch.arange(heads).view(items, 1, -1).expand(-1, 50, -1).flatten()  # (N,)
-    tokens = (
-        torch.arange(heads).view(items, 1, -1, 1) * layout.length + torch.arange(layout.length)[:, None, None]
-    )
-    tokens, seen = keys.rows(tokens)[:, 0], torch.zeros_like(rows)
+    firsts = torch.arange(heads).view(items, 1, -1, 1) * layout.length
+    tokens = keys.rows(firsts + torch.arange(layout.length)[:, None, None])[:, 0]
+    seen = torch.zeros_like(rows)
     table = torch.randn(visits.others + len(visits.visitors), 3, generator=generator)
     if heads > 1:
         table[0] = 0

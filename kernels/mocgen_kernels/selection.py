@@ -121,7 +121,7 @@ class Selection:
     @property
     def anchor_words(self) -> Tensor:
         """Anchors of every query as bits: (Lq, W) int32, on the CPU. Do not write to it."""
-        return _word_tables(self.layout, self.first_query_context, self.routing)[0]
+        return _anchor_words(self.layout, self.first_query_context, self.routing)
 
     def anchors(self) -> Tensor:
         """Anchors of every query: (Lq, C) bool."""
@@ -146,8 +146,7 @@ class Selection:
         On the CPU, for a selection with words.
         """
         assert self.words is not None
-        anchors = _word_tables(self.layout, self.first_query_context, self.routing)[0]
-        words = self.words.flatten(0, 1)[pairs, queries] | anchors[queries]
+        words = self.words.flatten(0, 1)[pairs, queries] | self.anchor_words[queries]
         bits = (words[..., None] & _bits(min(WORD_BITS, self.layout.count))).flatten(-2)
         marks = torch.empty((*words.shape[:2], self.layout.count), dtype=dtype)
         return torch.ne(bits[..., : self.layout.count], 0, out=marks)
@@ -211,10 +210,6 @@ def _bits(number: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _word_tables(layout: ContextLayout, first: int, routing: Routing) -> tuple[Tensor, Tensor, Tensor]:
-    """Anchors of every query as bits (Lq, W) int32; every context's word (C,) and bit (C, 1, 1, 1)."""
+def _anchor_words(layout: ContextLayout, first: int, routing: Routing) -> Tensor:
     contexts = layout.token_contexts()[layout.offsets[first] :] - first
-    numbers = torch.arange(layout.count)
-    bits = _bits(WORD_BITS)[numbers % WORD_BITS]
-    anchors = pack_bits(anchor_table(layout, first, routing))[contexts]
-    return anchors, numbers // WORD_BITS, bits[:, None, None, None]
+    return pack_bits(anchor_table(layout, first, routing))[contexts]

@@ -1,6 +1,6 @@
 """Cut a problem into blocks of heads and chunks of queries; work on blocks in as many threads as torch uses.
 
-Threads over heads, with few threads within each, beat threads within one head's small operations.
+For much work, threads over heads, with few threads within each, beat those of torch within every operation.
 """
 
 from __future__ import annotations

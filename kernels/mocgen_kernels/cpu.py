@@ -1,11 +1,11 @@
 """Sparse attention on the CPU: no work and no memory for pairs that are not attended.
 
-Queries are worked on in chunks of a head or a few, which bounds the memory. Within a chunk
-the anchors are a dense pass per group of queries. Routed contexts are visited one by one (context-major): the
-queries that chose the context are gathered and attend to it, and their partial results become rows of a
-table. A query's output is the sum of its rows over that of their denominators. In the backward pass, with the
-log-sum-exp and the output of the whole query, the gradients of each part are exact by themselves and only
-have to be added.
+Queries are worked on in chunks, of one head or, for short sequences, of several, which bounds the memory.
+Contexts are visited (context-major): the queries that chose a context are gathered and attend to it, contexts
+of equal length at once, and their partial results become rows of a table. Anchors are a dense pass per group
+of queries, or with several heads are visited too. A query's output is the sum of its rows over that of their
+denominators. In the backward pass, with the log-sum-exp and the output of the whole query, the gradients of
+each part are exact by themselves and only have to be added.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def attend(
 
 
 def _sum(queries: Queries, blocks: Sequence[tuple[Values, _Mask]], total: Tensor) -> Tensor:
-    """Numerators (g, m, D); writes denominators (g, m)."""
+    """Numerators (g, m, D), apart from others: see `parts.add_products`. Writes denominators (g, m)."""
     sums = queries.q.new_zeros((*queries.q.shape[:2], blocks[0][0].v.shape[2]))
     total.zero_()
     for block, mask in blocks:

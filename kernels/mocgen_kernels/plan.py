@@ -68,6 +68,7 @@ def attention_info(
     pairs = selection.batch * selection.heads
     dense = float(pairs * selection.query_length * selection.layout.length) * dim / 64
     scale = pairs * dim / 64
+    method: Method
     if backend == "triton":
         method, cost = "kernels", scale * _sizes(selection).attended
     elif selection.words is None:
@@ -75,24 +76,20 @@ def attention_info(
     elif backend == "cpu":
         method, cost = "visits", _visits(selection, dim, single=compensate)
     else:
-        ways = dict(
-            _by_rules(
-                selection.layout, selection.routing, selection.batch, selection.heads,
-                selection.query_length, dim, q.dtype, q.device.type, compensate, torch.get_num_threads(),
-            )
+        method, cost = _cheapest(
+            selection.layout, selection.routing, selection.batch, selection.heads,
+            selection.query_length, dim, q.dtype, q.device.type, compensate, torch.get_num_threads(),
         )  # fmt: skip
-        method = min(ways, key=lambda way: ways[way])
-        cost = ways[method]
     return AttentionInfo(
         backend=q.device.type if backend == "auto" else backend,
-        method=method,  # type: ignore[arg-type]
+        method=method,
         cost=cost,
         dense=dense,
     )
 
 
 @lru_cache(maxsize=16)
-def _by_rules(
+def _cheapest(
     layout: ContextLayout,
     routing: Routing,
     batch: int,
@@ -103,8 +100,8 @@ def _by_rules(
     device: str,
     compensate: bool,
     threads: int,
-) -> dict[Method, float]:
-    """Costs of the ways that depend on rules and sizes alone, not on what was chosen. Do not write to it.
+) -> tuple[Method, float]:
+    """The way and its cost, which depend on rules and sizes alone, not on what was chosen.
 
     `threads`, which `head_blocks` and `_visits` ask torch for, is there for the cache.
     """
@@ -120,7 +117,7 @@ def _by_rules(
         ways["mask"] = batch * heads * dim / 64 * _MASK_PAIR * _sizes(selection).admissible
     if device == "cpu":
         ways["visits"] = _visits(selection, dim, single=compensate)
-    return ways
+    return min(ways.items(), key=lambda item: item[1])
 
 
 class _Sizes(NamedTuple):

@@ -14,6 +14,7 @@ from torch.nn.functional import embedding_bag, pad
 
 from mocgen_kernels.key_order import KeyOrder
 from mocgen_kernels.parts import MOST_LOGITS
+from mocgen_kernels.selection import WORD_BITS
 
 _RADIX_FROM = 1 << 15  # torch sorts lists of integers from this length on by digits, ten times faster
 _PAIRS_PER_CALL = 1 << 11  # that cost as much as another call
@@ -49,7 +50,7 @@ class Visits:
         table is not for visits; it is to hold zeros.
         """
         words, layout = words.permute(3, 0, 2, 1).contiguous(), keys.layout
-        numbers, bits = _bits(keys)
+        numbers, bits = _words_and_bits(keys)
         attended = (words.index_select(0, numbers) & bits).ne(0)  # (C, b, Q, h)
         ranks = attended.cumsum(2)  # the place of a query in its list, from 1 on
         counts, threads = ranks[:, :, -1].flatten().tolist(), torch.get_num_threads()
@@ -133,11 +134,11 @@ def _batches(
 
 
 @lru_cache(maxsize=16)
-def _bits(keys: KeyOrder) -> tuple[Tensor, Tensor]:
+def _words_and_bits(keys: KeyOrder) -> tuple[Tensor, Tensor]:
     """The word (C,) and the bit (C, 1, 1, 1) of every context, in the order of keys. Do not write to them."""
     contexts = torch.tensor([context for run in keys.runs for context in run])
-    bits = torch.ones((), dtype=torch.int32) << (contexts % 32).to(torch.int32)
-    return contexts // 32, bits[:, None, None, None]
+    bits = torch.ones((), dtype=torch.int32) << (contexts % WORD_BITS).to(torch.int32)
+    return contexts // WORD_BITS, bits[:, None, None, None]
 
 
 @lru_cache(maxsize=4)

@@ -107,12 +107,17 @@ class Scratch(threading.local):
     def take(
         self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """A tensor of arbitrary numbers, valid until the thread takes the next one of this name."""
+        """A tensor of arbitrary numbers, valid until the thread takes the next one of this name.
+
+        Tensors of a name share their middle, where the work of two threads of torch meets: what one core has
+        written another one waits for, and these are the largest tensors there are.
+        """
         kept, size = self._kept.get(name), math.prod(shape)
         if kept is None or kept.dtype is not dtype or len(kept) < size:
             with torch.inference_mode(False):  # tensors of that mode can't be written to in others
                 self._kept[name] = kept = torch.empty(size, dtype=dtype, device=device)
-        return kept[:size].view(shape)
+        begin = (len(kept) - size) // 2 & -16
+        return kept[begin : begin + size].view(shape)
 
 
 @lru_cache(maxsize=1)

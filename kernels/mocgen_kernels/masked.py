@@ -7,7 +7,7 @@ dense attention. It goes by products of fp32 at least, see `parts.py`, blocks of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -34,8 +34,8 @@ from mocgen_kernels.parts import (
 from mocgen_kernels.rules import QueryRun, query_runs
 from mocgen_kernels.selection import Selection
 
-_PAIRS_PER_CALL = 1 << 16  # of all heads, that cost as much as another call
-_KEYS = 1024  # in a block, unless a context has more
+_PAIRS_PER_CALL = 1 << 17  # of all heads, that cost as much as another call
+_QUERIES, _KEYS = 1024, 512  # in a block, unless a context has more
 
 
 def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> Tensor:
@@ -50,32 +50,44 @@ def attend(
     keep_freed_memory()
     rows, keys, values = (_groups(x) for x in (q, k, v))
     out = torch.empty(rows.shape, dtype=rows.dtype)
-    lse = torch.empty(rows.shape[:2], dtype=rows.dtype)
-    for piece in pieces(selection):
-        queries, total = Queries(piece.of(rows)), piece.of(lse)
-        blocks = [
-            (Values(block.of(keys, piece).transpose(1, 2), block.of(values, piece)), mask)
-            for block, mask in piece.masks(selection, rows.dtype)
-        ]
-        sums = _sum(queries, blocks, total)
-        if not are_sound(total):
-            peaks = [mask.exclude(queries.logits(block)).amax(dim=-1) for block, mask in blocks]
-            queries = queries.relative_to(torch.stack(peaks).amax(dim=0))
-            sums = _sum(queries, [(block.with_row(), mask) for block, mask in blocks], total)
-        torch.div(sums, total[..., None], out=piece.of(out))
-        total.log2_().mul_(1 / LOG2_E).add_(queries.reference)
+    total = torch.empty(rows.shape[:2], dtype=rows.dtype)
+    found = list(pieces(selection))
+    for piece in found:
+        _attend(piece, Queries(piece.of(rows)), selection, keys, values, out, total)
+    unsound = [] if are_sound(total) else [piece for piece in found if not are_sound(piece.of(total))]
+    again = [_relative(piece, Queries(piece.of(rows)), selection, keys, values) for piece in unsound]
+    for piece, queries in zip(unsound, again, strict=True):
+        _attend(piece, queries, selection, keys, values, out, total)
+    lse = total.log2_().mul_(1 / LOG2_E)
+    for piece, queries in zip(unsound, again, strict=True):
+        piece.of(lse).add_(queries.reference)
     return _tokens(out, q), lse.unflatten(0, (len(q), -1)).transpose(1, 2)
 
 
-def _sum(queries: Queries, blocks: Sequence[tuple[Values, _Mask]], total: Tensor) -> Tensor:
-    """Numerators (g, m, D), apart from others: see `parts.add_products`. Writes denominators (g, m)."""
-    sums = queries.q.new_zeros((*queries.q.shape[:2], blocks[0][0].v.shape[2]))
-    total.zero_()
-    for block, mask in blocks:
-        weights = mask.apply(queries.weights(block))
-        total.add_(weights.sum(dim=-1))
+def _attend(
+    piece: _Piece,
+    queries: Queries,
+    selection: Selection,
+    keys: Tensor,
+    values: Tensor,
+    out: Tensor,
+    total: Tensor,
+) -> None:
+    """Write the piece's part of the output and of the denominators (B · H, Lq)."""
+    sums = queries.q.new_zeros(*queries.q.shape[:2], values.shape[2])  # apart: see `parts.add_products`
+    denominators = piece.of(total).zero_()
+    for block, mask in piece.values(selection, keys, values):
+        weights = mask.apply(queries.weights(block.with_row() if queries.referenced else block))
         sums.baddbmm_(weights, block.v)
-    return sums
+        denominators.add_(weights.sum(dim=-1))
+    torch.div(sums, denominators[..., None], out=piece.of(out))
+
+
+def _relative(piece: _Piece, queries: Queries, selection: Selection, keys: Tensor, values: Tensor) -> Queries:
+    """The piece's queries relative to their highest logits."""
+    blocks = piece.values(selection, keys, values)
+    peaks = [mask.exclude(queries.logits(block)).amax(dim=-1) for block, mask in blocks]
+    return queries.relative_to(torch.stack(peaks).amax(dim=0))
 
 
 def gradients(
@@ -186,6 +198,11 @@ class _Piece(NamedTuple):
         for block in self.blocks:
             yield block, _Mask(attended[..., block.contexts], block.alike)
 
+    def values(self, selection: Selection, keys: Tensor, values: Tensor) -> Iterator[tuple[Values, _Mask]]:
+        """The same with keys and values of the blocks, from those of all heads (B · H, L, D)."""
+        for block, mask in self.masks(selection, keys.dtype):
+            yield Values(block.of(keys, self).transpose(1, 2), block.of(values, self)), mask
+
 
 def runs_of(selection: Selection) -> tuple[QueryRun, ...]:
     """Queries that see the same contexts, or nearly."""
@@ -198,7 +215,7 @@ def pieces(selection: Selection) -> Iterator[_Piece]:
     for run in runs_of(selection):
         blocks = _blocks(selection.layout, (run.contexts.start, run.contexts.stop))
         keys = max(block.keys.stop - block.keys.start for block in blocks)
-        size, most = run.queries.stop - run.queries.start, max(1, MOST_LOGITS // keys)
+        size, most = run.queries.stop - run.queries.start, max(1, min(_QUERIES, MOST_LOGITS // keys))
         step = -(-size // -(-size // most))
         for start in range(run.queries.start, run.queries.stop, step):
             queries = slice(start, min(start + step, run.queries.stop))

@@ -163,20 +163,34 @@ class QueryRun:
 def query_runs(
     layout: ContextLayout, first: int, routing: Routing, pairs_per_call: int
 ) -> tuple[QueryRun, ...]:
-    """Cut the queries from context `first` on into runs; groups join where that adds few enough pairs."""
-    runs = list[QueryRun]()
+    """Cut the queries from context `first` on into runs at the least cost: their pairs, and more per run.
+
+    By dynamic programming: the best cut of the first n groups, for every n.
+    """
+    groups = list[QueryRun]()  # neighbours with equal spans are one: that costs nothing
     for group in query_groups(layout, first, routing):
         contexts = (*group.anchors, *group.candidates)
         run = _run(layout, slice(group.start, group.stop), min(contexts), max(contexts) + 1)
-        if runs:
-            queries, seen = slice(runs[-1].queries.start, group.stop), runs[-1].contexts
-            begin, end = min(seen.start, run.contexts.start), max(seen.stop, run.contexts.stop)
-            joint = _run(layout, queries, begin, end)
-            if joint.pairs - runs[-1].pairs - run.pairs <= pairs_per_call:
-                runs[-1] = joint
-                continue
-        runs.append(run)
-    return tuple(runs)
+        alike = groups and groups[-1].contexts == run.contexts
+        groups[-1:] = [_joint(layout, groups[-1], run)] if alike else [*groups[-1:], run]
+    best: list[tuple[int, tuple[QueryRun, ...]]] = [(0, ())]
+    for stop in range(1, len(groups) + 1):
+        last, needed = groups[stop - 1], groups[stop - 1].pairs
+        cuts = [(best[stop - 1][0] + needed, stop - 1, last)]
+        for start in range(stop - 2, -1, -1):
+            last, needed = _joint(layout, groups[start], last), needed + groups[start].pairs
+            if last.pairs - needed > pairs_per_call * (stop - start - 1):
+                break  # each group in a run of its own costs less
+            cuts.append((best[start][0] + last.pairs, start, last))
+        cost, start, last = min(cuts, key=lambda cut: cut[0])
+        best.append((cost + pairs_per_call, (*best[start][1], last)))
+    return best[-1][1]
+
+
+def _joint(layout: ContextLayout, run: QueryRun, following: QueryRun) -> QueryRun:
+    begin = min(run.contexts.start, following.contexts.start)
+    end = max(run.contexts.stop, following.contexts.stop)
+    return _run(layout, slice(run.queries.start, following.queries.stop), begin, end)
 
 
 def _run(layout: ContextLayout, queries: slice, begin: int, end: int) -> QueryRun:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,28 +96,34 @@ def gather_contexts(x: Tensor, layout: ContextLayout, contexts: Sequence[int], d
 def _static_parts(q: Tensor, scene: _Scene, selection: Selection) -> list[Tensor]:
     """One attention per run of queries that attend to the same contexts; unmasked but for compensation."""
     layout, parts = selection.layout, []
-    for tokens, contexts, skipped in _static_runs(layout, selection.first_query_context, selection.routing):
-        summarised = skipped if scene.k_means is not None else ()
-        keys, values = scene.take(layout, contexts, summarised)
+    for run in static_runs(layout, selection.first_query_context, selection.routing):
+        summarised = run.skipped if scene.k_means is not None else ()
+        keys, values = scene.take(layout, run.attended, summarised)
         bias = None
         if summarised:
             lengths = log_lengths(layout)[list(summarised)].to(q.device, q.dtype)
             bias = torch.cat((lengths.new_zeros(keys.shape[1] - len(summarised)), lengths))[None, None, None]
-        parts.append(attend(q[:, tokens], keys, values, bias))
+        parts.append(attend(q[:, run.queries], keys, values, bias))
     return parts
 
 
+class StaticRun(NamedTuple):
+    """Neighbouring queries that attend to the same contexts."""
+
+    queries: slice  # tokens, counted from the first query
+    attended: tuple[int, ...]  # contexts
+    skipped: tuple[int, ...]  # candidates
+
+
 @lru_cache(maxsize=16)
-def _static_runs(
-    layout: ContextLayout, first: int, routing: Routing
-) -> tuple[tuple[slice, tuple[int, ...], tuple[int, ...]], ...]:
-    """For every run of equal queries: its tokens, the contexts that it attends to, and those it skips."""
+def static_runs(layout: ContextLayout, first: int, routing: Routing) -> tuple[StaticRun, ...]:
+    """Cut the queries from context `first` on where what they attend to changes; for static choices."""
     table = static_table(layout, first, routing)
     assert table is not None
     attended = table | anchor_table(layout, first, routing)  # (Cq, C)
     skipped = candidate_table(layout, first, routing) & ~table
     return tuple(
-        (
+        StaticRun(
             layout.query_span(first, begin, end),
             tuple(attended[begin].nonzero().flatten().tolist()),
             tuple(skipped[begin].nonzero().flatten().tolist()),
@@ -138,7 +145,13 @@ def folded_dims(selection: Selection) -> int:
 
 def folded_runs(selection: Selection) -> tuple[QueryRun, ...]:
     """Runs of queries that attend in one call."""
-    return query_runs(selection.layout, selection.first_query_context, selection.routing, _PAIRS_PER_CALL)
+    return query_runs(
+        selection.layout,
+        selection.first_query_context,
+        selection.routing,
+        block=(selection.query_length, selection.layout.length),
+        pairs_per_block=_PAIRS_PER_CALL,
+    )
 
 
 def _folded_parts(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> list[Tensor]:

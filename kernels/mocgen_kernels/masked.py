@@ -34,7 +34,7 @@ from mocgen_kernels.parts import (
 from mocgen_kernels.rules import QueryRun, query_runs
 from mocgen_kernels.selection import Selection
 
-_PAIRS_PER_CALL = 1 << 17  # of all heads, that cost as much as another call
+_PAIRS_PER_BLOCK = 1 << 17  # of all heads, that cost as much as another block
 _QUERIES, _KEYS = 1024, 512  # in a block, unless a context has more
 
 
@@ -46,7 +46,7 @@ def routed_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection) -> T
 def attend(
     q: Tensor, k: Tensor, v: Tensor, k_means: Tensor | None, v_means: Tensor | None, selection: Selection
 ) -> tuple[Tensor, Tensor]:
-    """Output (B, Lq, H, D) and log-sum-exp (B, Lq, H) for a selection with words."""
+    """Output (B, Lq, H, D) and log-sum-exp (B, Lq, H)."""
     keep_freed_memory()
     rows, keys, values = (_groups(x) for x in (q, k, v))
     out = torch.empty(rows.shape, dtype=rows.dtype)
@@ -131,8 +131,8 @@ def _tokens(x: Tensor, q: Tensor) -> Tensor:
 class _Mask(NamedTuple):
     """Which contexts of a block every query attends to."""
 
-    attended: Tensor  # (g, m, c): 1 or 0
-    alike: tuple[tuple[slice, slice], ...]  # as of `_Block`
+    attended: Tensor  # (g, m, c) or (1, m, c): 1 or 0
+    alike: tuple[tuple[slice, slice], ...]  # as of `_Block`; none where all is attended to
 
     def apply(self, weights: Tensor) -> Tensor:
         """Set weights (g, m, n) to 0 where a query does not attend."""
@@ -194,9 +194,10 @@ class _Piece(NamedTuple):
 
     def masks(self, selection: Selection, dtype: torch.dtype) -> Iterator[tuple[_Block, _Mask]]:
         """Blocks with their masks."""
-        attended = selection.attended(self.heads, self.queries, dtype)
+        attended, static = selection.attended(self.heads, self.queries, dtype), selection.words is None
         for block in self.blocks:
-            yield block, _Mask(attended[..., block.contexts], block.alike)
+            some = attended[..., block.contexts]
+            yield block, _Mask(some, () if static and some.all() else block.alike)
 
     def values(self, selection: Selection, keys: Tensor, values: Tensor) -> Iterator[tuple[Values, _Mask]]:
         """The same with keys and values of the blocks, from those of all heads (B · H, L, D)."""
@@ -206,8 +207,14 @@ class _Piece(NamedTuple):
 
 def runs_of(selection: Selection) -> tuple[QueryRun, ...]:
     """Queries that see the same contexts, or nearly."""
-    most = _PAIRS_PER_CALL // (selection.batch * selection.heads)
-    return query_runs(selection.layout, selection.first_query_context, selection.routing, most)
+    return query_runs(
+        selection.layout,
+        selection.first_query_context,
+        selection.routing,
+        block=(_QUERIES, _KEYS),
+        pairs_per_block=_PAIRS_PER_BLOCK // (selection.batch * selection.heads),
+        static=selection.words is None,
+    )
 
 
 def pieces(selection: Selection) -> Iterator[_Piece]:

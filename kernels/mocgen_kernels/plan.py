@@ -2,7 +2,8 @@
 
 The unit of cost is the time that unmasked attention takes for one (query, key) pair of 64 dimensions. The
 constants were fitted to two threads of an AMD EPYC (AVX-512); `kernels/bench/ways.py` compares what comes of
-them. Where gradients are wanted, the same way is the cheapest one nearly always.
+them. Where gradients are wanted, a pair costs four times as much in every way, so the same one is the
+cheapest nearly always; unmasked attention alone has costs of its own there.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from mocgen_kernels import masked
 from mocgen_kernels.blocks import head_blocks, worth_our_threads
-from mocgen_kernels.grouped import foldable, folded_dims, folded_runs
+from mocgen_kernels.grouped import foldable, folded_dims, folded_runs, static_runs
 from mocgen_kernels.layout import ContextLayout
+from mocgen_kernels.parts import is_fused
 from mocgen_kernels.rules import Routing, query_groups
 from mocgen_kernels.selection import Selection
 
@@ -30,7 +32,12 @@ _VISITOR = 28.0  # gather a query, merge its partial result
 _FACTOR = 0.5  # 1 or 0 for a query and a context
 _CELL = 6.0  # of all queries and contexts, in making lists
 _CALL = 12_000.0  # whatever its size
-_PIECE = 100_000.0  # the same of a piece of masked products, which is several calls
+_BLOCK = 60_000.0  # the same of a block of masked products, which is several calls
+_RUN = 20_000.0  # the same of a run of unmasked attention
+_RUN_QUERIES = 30.0  # as many more would cost no more: fused attention is slow for few
+_RUN_TOKEN = (
+    25.0  # in the backward pass of a run: add zeros to gradients of keys and values that it did not see
+)
 _CHUNK = 700_000.0  # of one head: lists of visitors, sums of their results
 _LISTS = 450_000.0  # the same of several heads
 _WAITING = 4_000_000.0  # of our threads for those of torch, which spin for a while after their work
@@ -71,14 +78,15 @@ def attention_info(
     method: Method
     if backend == "triton":
         method, cost = "kernels", scale * _sizes(selection).attended
-    elif selection.words is None:
-        method, cost = "unmasked", scale * _sizes(selection).attended
+    elif backend == "cpu" and selection.words is None:
+        method, cost = "unmasked", _unmasked(selection, dim, learning=False)
     elif backend == "cpu":
         method, cost = "visits", _visits(selection, dim, single=compensate)
     else:
         method, cost = _cheapest(
-            selection.layout, selection.routing, selection.batch, selection.heads,
-            selection.query_length, dim, q.dtype, q.device.type, compensate, torch.get_num_threads(),
+            selection.layout, selection.routing, selection.batch, selection.heads, selection.query_length,
+            dim, q.dtype, q.device.type, selection.words is None, compensate,
+            torch.is_grad_enabled() and q.requires_grad, torch.get_num_threads(),
         )  # fmt: skip
     return AttentionInfo(
         backend=q.device.type if backend == "auto" else backend,
@@ -98,25 +106,31 @@ def _cheapest(
     dim: int,
     dtype: torch.dtype,
     device: str,
+    static: bool,
     compensate: bool,
+    learning: bool,
     threads: int,
 ) -> tuple[Method, float]:
     """The way and its cost, which depend on rules and sizes alone, not on what was chosen.
 
-    `threads`, which `head_blocks` and `_visits` ask torch for, is there for the cache.
+    `static`: the selection has no words. `threads`, which `head_blocks` and `_visits` ask torch for, is there
+    for the cache.
     """
     selection = Selection(
-        layout=layout, routing=routing, batch=batch, heads=heads, query_length=query_length, words=None
-    )
+        layout=layout, routing=routing, batch=batch, heads=heads, query_length=query_length,
+        words=None if static else torch.empty(0),
+    )  # fmt: skip
     ways: dict[Method, float] = {}
-    if device == "cpu" and not compensate:
-        ways["masked products"] = _masked(selection, dim)
-    elif foldable(selection, dim, dtype) and not compensate:
-        ways["folded mask"] = _folded(selection, dim)
-    else:
-        ways["mask"] = batch * heads * dim / 64 * _MASK_PAIR * _sizes(selection).admissible
-    if device == "cpu":
+    if static:
+        ways["unmasked"] = _unmasked(selection, dim, learning=learning)
+    elif device == "cpu":
         ways["visits"] = _visits(selection, dim, single=compensate)
+    if device == "cpu" and not compensate and not (static and is_fused(dtype)):
+        ways["masked products"] = _masked(selection, dim)
+    elif not static and foldable(selection, dim, dtype) and not compensate:
+        ways["folded mask"] = _folded(selection, dim)
+    elif not static:
+        ways["mask"] = batch * heads * dim / 64 * _MASK_PAIR * _sizes(selection).admissible
     return min(ways.items(), key=lambda item: item[1])
 
 
@@ -147,6 +161,17 @@ def _count(layout: ContextLayout, first: int, routing: Routing) -> _Sizes:
     return _Sizes(attended, admissible, own, visitors)
 
 
+def _unmasked(selection: Selection, dim: int, *, learning: bool) -> float:
+    layout, pairs = selection.layout, 0.0
+    runs = static_runs(layout, selection.first_query_context, selection.routing)
+    for run in runs:
+        queries = run.queries.stop - run.queries.start
+        pairs += (queries + _RUN_QUERIES) * sum(layout.lengths[context] for context in run.attended)
+    if learning and len(runs) > 1:
+        pairs += _RUN_TOKEN * layout.length * len(runs)
+    return selection.batch * selection.heads * dim / 64 * pairs + _RUN * len(runs)
+
+
 def _folded(selection: Selection, dim: int) -> float:
     runs = folded_runs(selection)
     pairs = sum(run.pairs for run in runs)
@@ -155,10 +180,10 @@ def _folded(selection: Selection, dim: int) -> float:
 
 
 def _masked(selection: Selection, dim: int) -> float:
-    groups, pieces = selection.batch * selection.heads, list(masked.pieces(selection))
+    groups, blocks = selection.batch * selection.heads, sum(len(x.blocks) for x in masked.pieces(selection))
     cells = groups * selection.query_length * selection.layout.count
     pairs = groups * sum(run.pairs for run in masked.runs_of(selection))
-    return pairs * dim / 64 + _FACTOR * cells + _PIECE * len(pieces)
+    return pairs * dim / 64 + _FACTOR * cells + _BLOCK * blocks
 
 
 def _visits(selection: Selection, dim: int, *, single: bool) -> float:

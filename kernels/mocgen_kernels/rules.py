@@ -161,29 +161,46 @@ class QueryRun:
 
 @lru_cache(maxsize=16)
 def query_runs(
-    layout: ContextLayout, first: int, routing: Routing, pairs_per_call: int
+    layout: ContextLayout,
+    first: int,
+    routing: Routing,
+    *,
+    block: tuple[int, int],
+    pairs_per_block: int,
+    static: bool = False,
 ) -> tuple[QueryRun, ...]:
-    """Cut the queries from context `first` on into runs at the least cost: their pairs, and more per run.
+    """Cut the queries from context `first` on into runs at the least cost, that of their pairs and blocks.
 
     By dynamic programming: the best cut of the first n groups, for every n.
+
+    block: queries and keys that are worked on at a time. pairs_per_block: that cost as much as another one.
+    static: candidates that are not in `static_table` don't count.
     """
+    candidates = static_table(layout, first, routing) if static else candidate_table(layout, first, routing)
+    assert candidates is not None
+    seen = anchor_table(layout, first, routing) | candidates
     groups = list[QueryRun]()  # neighbours with equal spans are one: that costs nothing
-    for group in query_groups(layout, first, routing):
-        contexts = (*group.anchors, *group.candidates)
-        run = _run(layout, slice(group.start, group.stop), min(contexts), max(contexts) + 1)
+    for begin, end in runs_of_equal_rows(seen):
+        contexts = seen[begin].nonzero().flatten()
+        run = _run(layout, layout.query_span(first, begin, end), int(contexts[0]), int(contexts[-1]) + 1)
         alike = groups and groups[-1].contexts == run.contexts
         groups[-1:] = [_joint(layout, groups[-1], run)] if alike else [*groups[-1:], run]
+
+    def cost(run: QueryRun) -> int:
+        queries, keys = (x.stop - x.start for x in (run.queries, run.keys))
+        return queries * keys + pairs_per_block * -(-queries // block[0]) * -(-keys // block[1])
+
     best: list[tuple[int, tuple[QueryRun, ...]]] = [(0, ())]
     for stop in range(1, len(groups) + 1):
-        last, needed = groups[stop - 1], groups[stop - 1].pairs
-        cuts = [(best[stop - 1][0] + needed, stop - 1, last)]
-        for start in range(stop - 2, -1, -1):
-            last, needed = _joint(layout, groups[start], last), needed + groups[start].pairs
-            if last.pairs - needed > pairs_per_call * (stop - start - 1):
-                break  # each group in a run of its own costs less
-            cuts.append((best[start][0] + last.pairs, start, last))
-        cost, start, last = min(cuts, key=lambda cut: cut[0])
-        best.append((cost + pairs_per_call, (*best[start][1], last)))
+        last, apart = groups[stop - 1], 0
+        cuts = list[tuple[int, int, QueryRun]]()
+        for start in range(stop - 1, -1, -1):
+            last, apart = _joint(layout, groups[start], last), apart + cost(groups[start])
+            if cuts and (cost(last) > apart or last.queries.stop - last.queries.start > block[0]):
+                break
+            cuts.append((best[start][0] + cost(last), start, last))
+        least, start, last = min(cuts, key=lambda cut: cut[0])
+        best.append((least, (*best[start][1], last)))
     return best[-1][1]
 
 

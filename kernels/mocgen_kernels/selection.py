@@ -143,10 +143,12 @@ class Selection:
     def attended(self, pairs: slice, queries: slice, dtype: torch.dtype) -> Tensor:
         """1 for anchors and routed contexts, else 0, of some of B · H heads and of the queries: (g, m, C).
 
-        On the CPU, for a selection with words.
+        On the CPU. Where heads have no say, (1, m, C).
         """
-        assert self.words is not None
-        words = self.words.flatten(0, 1)[pairs, queries] | self.anchor_words[queries]
+        if self.words is None:
+            words = _static_words(self.layout, self.first_query_context, self.routing)[None, queries]
+        else:
+            words = self.words.flatten(0, 1)[pairs, queries] | self.anchor_words[queries]
         bits = (words[..., None] & _bits(min(WORD_BITS, self.layout.count))).flatten(-2)
         marks = torch.empty((*words.shape[:2], self.layout.count), dtype=dtype)
         return torch.ne(bits[..., : self.layout.count], 0, out=marks)
@@ -211,5 +213,17 @@ def _bits(number: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _anchor_words(layout: ContextLayout, first: int, routing: Routing) -> Tensor:
-    contexts = layout.token_contexts()[layout.offsets[first] :] - first
-    return pack_bits(anchor_table(layout, first, routing))[contexts]
+    return _words(layout, first, anchor_table(layout, first, routing))
+
+
+@lru_cache(maxsize=16)
+def _static_words(layout: ContextLayout, first: int, routing: Routing) -> Tensor:
+    """Anchors and the static choice of every query: (Lq, W) int32. Do not write to it."""
+    table = static_table(layout, first, routing)
+    assert table is not None
+    return _words(layout, first, table | anchor_table(layout, first, routing))
+
+
+def _words(layout: ContextLayout, first: int, table: Tensor) -> Tensor:
+    """Rows of a table of query contexts, (Cq, C), as bits of every query: (Lq, W) int32."""
+    return pack_bits(table)[layout.token_contexts()[layout.offsets[first] :] - first]

@@ -3,6 +3,7 @@
 Where most is attended to, to leave out the rest saves nothing: gathers and sums cost more. A factor for every
 query and context, 1 or 0, on weights that were just computed costs next to nothing; so this takes as long as
 dense attention. It goes by products of fp32 at least, see `parts.py`, blocks of queries and keys at a time.
+Choices in which tokens have no say need factors only where queries of one block see different contexts.
 """
 
 from __future__ import annotations

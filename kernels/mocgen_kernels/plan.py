@@ -35,9 +35,7 @@ _CALL = 12_000.0  # whatever its size
 _BLOCK = 60_000.0  # the same of a block of masked products, which is several calls
 _RUN = 20_000.0  # the same of a run of unmasked attention
 _RUN_QUERIES = 30.0  # as many more would cost no more: fused attention is slow for few
-_RUN_TOKEN = (
-    25.0  # in the backward pass of a run: add zeros to gradients of keys and values that it did not see
-)
+_RUN_TOKEN = 25.0  # in its backward pass: zeros for keys and values that it did not see
 _CHUNK = 700_000.0  # of one head: lists of visitors, sums of their results
 _LISTS = 450_000.0  # the same of several heads
 _WAITING = 4_000_000.0  # of our threads for those of torch, which spin for a while after their work
@@ -120,14 +118,16 @@ def _cheapest(
         layout=layout, routing=routing, batch=batch, heads=heads, query_length=query_length,
         words=None if static else torch.empty(0),
     )  # fmt: skip
+    by_products = device == "cpu" and not compensate
     ways: dict[Method, float] = {}
     if static:
         ways["unmasked"] = _unmasked(selection, dim, learning=learning)
+        by_products = by_products and not is_fused(dtype)
     elif device == "cpu":
         ways["visits"] = _visits(selection, dim, single=compensate)
-    if device == "cpu" and not compensate and not (static and is_fused(dtype)):
+    if by_products:
         ways["masked products"] = _masked(selection, dim)
-    elif not static and foldable(selection, dim, dtype) and not compensate:
+    elif not static and not compensate and foldable(selection, dim, dtype):
         ways["folded mask"] = _folded(selection, dim)
     elif not static:
         ways["mask"] = batch * heads * dim / 64 * _MASK_PAIR * _sizes(selection).admissible

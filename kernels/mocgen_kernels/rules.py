@@ -197,7 +197,7 @@ def query_runs(
         for start in range(stop - 1, -1, -1):
             last, apart = _joint(layout, groups[start], last), apart + cost(groups[start])
             if cuts and (cost(last) > apart or last.queries.stop - last.queries.start > block[0]):
-                break
+                break  # longer ones are no better as a rule
             cuts.append((best[start][0] + cost(last), start, last))
         least, start, last = min(cuts, key=lambda cut: cut[0])
         best.append((least, (*best[start][1], last)))

@@ -4,8 +4,9 @@
     python kernels/bench/ways.py --lengths 1024 --contexts 64
 
 Milliseconds on random tensors, 4 heads of 64 dimensions; every context is a shot. The ways are measured with
-the routing done beforehand, next to the estimate of `mocgen_kernels.plan` for the one that is taken, which
-starts from the time of dense attention. Ratios are dense / `moc_attention`, routing included.
+the routing done beforehand, visits of choices in which tokens have no say as unmasked attention. Next to them
+is the estimate of `mocgen_kernels.plan` for the one that is taken, which starts from the time of dense
+attention. Ratios are dense / `moc_attention`, routing included.
 """
 
 from __future__ import annotations
@@ -70,17 +71,17 @@ def measure(case: Case, clock: Clock) -> list[str]:
         return moc_attention(q, k, v, layout, **case.settings)
 
     def visits() -> torch.Tensor:
-        selection.kept.clear()
+        selection.kept.clear()  # lists are made anew
         return cpu.routed_attention(q, k, v, selection)
+
+    def products() -> torch.Tensor:
+        return masked.routed_attention(q, k, v, selection)
 
     def milliseconds(seconds: float | None) -> str:
         return "-" if seconds is None else f"{1e3 * seconds:.2f}"
 
     dense, moc = clock.time(attend) or 0.0, clock.time(ours) or 1.0
     both = [clock.time(with_backward(run, tensors)) or 1.0 for run in (attend, ours)]
-    ways = [clock.time(lambda: masked.routed_attention(q, k, v, selection)), None]
-    if selection.words is not None:
-        ways[1] = clock.time(visits)
     return [
         str(case.length),
         str(case.context),
@@ -88,7 +89,7 @@ def measure(case: Case, clock: Clock) -> list[str]:
         "yes" if case.causal else "no",
         f"{selection.density():.2f}",
         milliseconds(dense),
-        *map(milliseconds, ways),
+        *(milliseconds(clock.time(way)) for way in (products, visits)),
         milliseconds(dense * info.cost / info.dense),
         info.method,
         f"{dense / moc:.2f}x",

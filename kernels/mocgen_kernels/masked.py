@@ -55,13 +55,12 @@ def attend(
     found = list(pieces(selection))
     for piece in found:
         _attend(piece, Queries(piece.of(rows)), selection, keys, values, out, total)
-    unsound = [] if are_sound(total) else [piece for piece in found if not are_sound(piece.of(total))]
-    again = [_relative(piece, Queries(piece.of(rows)), selection, keys, values) for piece in unsound]
-    for piece, queries in zip(unsound, again, strict=True):
-        _attend(piece, queries, selection, keys, values, out, total)
-    lse = total.log2_().mul_(1 / LOG2_E)
-    for piece, queries in zip(unsound, again, strict=True):
-        piece.of(lse).add_(queries.reference)
+    lse = total.log2().mul_(1 / LOG2_E)
+    for piece in [] if are_sound(total) else found:
+        if not are_sound(piece.of(total)):
+            queries = _relative(piece, Queries(piece.of(rows)), selection, keys, values)
+            _attend(piece, queries, selection, keys, values, out, total)
+            torch.add(queries.reference, piece.of(total).log2(), alpha=1 / LOG2_E, out=piece.of(lse))
     return _tokens(out, q), lse.unflatten(0, (len(q), -1)).transpose(1, 2)
 
 

@@ -51,6 +51,11 @@ def errors(actual: list[Tensor], expected: list[Tensor]) -> list[float]:
     return [float((a.double() - e.double()).abs().max()) for a, e in zip(actual, expected, strict=True)]
 
 
+def shots_of(lengths: list[int]) -> ContextLayout:
+    """Every context a shot."""
+    return ContextLayout(lengths=lengths, kinds=[Kind.VIDEO] * len(lengths), shots=range(len(lengths)))
+
+
 @st.composite
 def layouts(
     draw: st.DrawFn, *, shots: int = 7, contexts: tuple[int, int] = (1, 16), longest: int = 40

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from attending import shots_of
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mocgen_kernels import ContextLayout, Kind, compiled, moc_attention, reference, route
+from mocgen_kernels import ContextLayout, compiled, moc_attention, reference, route
 from mocgen_kernels.rules import Routing
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -82,7 +83,7 @@ def test_auto_takes_the_cheapest_way_in_a_graph(
     watched = compiled._WAYS[way]
     monkeypatch.setitem(compiled._WAYS, way, Watched())
     torch._dynamo.reset()
-    layout = ContextLayout(lengths=[256] * 4, kinds=[Kind.VIDEO] * 4, shots=range(4))
+    layout = shots_of([256] * 4)
     q, k, v = torch.randn(3, 1, 1024, 2, 64, generator=torch.Generator().manual_seed(0)).unbind()
     q.requires_grad_()
     whole = torch.compile(moc_attention, fullgraph=True, backend="aot_eager")

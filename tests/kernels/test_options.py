@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from attending import shots_of
 from torch import Tensor
 
 from mocgen_kernels import ContextLayout, Kind, pool_descriptors, reference, route, routed_attention
@@ -167,7 +168,7 @@ def test_sub_descriptors_take_the_best_piece(take: ContextLayout, backend: Any) 
 
 def test_sub_descriptors_find_a_needle() -> None:
     """One telling token among 64: its context's mean hides it, one of eight pieces does not."""
-    layout = ContextLayout(lengths=[64] * 8, kinds=[Kind.VIDEO] * 8, shots=range(8))
+    layout = shots_of([64] * 8)
     q, k = torch.ones(1, 64, 1, 4), torch.zeros(1, layout.length, 1, 4)
     k[:, 2 * 64 + 5] = 2.5
     k[:, 4 * 64 : 5 * 64] = 0.2

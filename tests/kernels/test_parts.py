@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from attending import VISITS, WAYS, by_way
+from attending import VISITS, WAYS, by_way, shots_of
 from torch import Tensor
 
 from mocgen_kernels import ContextLayout, Kind, cpu, parts, route, routed_attention
@@ -15,11 +15,6 @@ from mocgen_kernels.selection import pack_bits
 from mocgen_kernels.visits import Visits
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
-
-
-def shots_of(lengths: list[int]) -> ContextLayout:
-    """One context per shot."""
-    return ContextLayout(lengths=lengths, kinds=[Kind.VIDEO] * len(lengths), shots=range(len(lengths)))
 
 
 def with_gradients(q: Tensor, k: Tensor, v: Tensor, layout: ContextLayout, way: str) -> list[Tensor]:

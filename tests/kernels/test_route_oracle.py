@@ -10,6 +10,7 @@ import itertools
 
 import pytest
 import torch
+from attending import shots_of
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -145,7 +146,7 @@ def test_random_policy_is_even_and_differs_by_token_head_and_seed() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ties_go_to_the_lower_index(backend: str) -> None:
-    layout = ContextLayout(lengths=[2] * 6 + [3], kinds=[Kind.VIDEO] * 7, shots=range(7))
+    layout = shots_of([2] * 6 + [3])
     q, k = torch.ones(1, 3, 1, 4), torch.ones(1, layout.length, 1, 4)
     selection = route(q, k, layout, top_k=2, backend=backend)
     assert selection.routed()[0, 0].tolist() == [[True, True] + [False] * 5] * 3

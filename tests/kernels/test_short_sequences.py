@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from attending import VISITS, WAYS, by_way, errors, layouts, masked_attention, with_gradients
+from attending import VISITS, WAYS, by_way, errors, layouts, masked_attention, shots_of, with_gradients
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -117,7 +117,7 @@ def test_any_strides_and_shared_keys(ragged: ContextLayout, qkv: Make, loudness:
 @pytest.mark.parametrize("way", WAYS)
 def test_contexts_that_nobody_attends_to(qkv: Make, way: str) -> None:
     """A first query context beyond them and a budget of one leave contexts without queries."""
-    layout = ContextLayout(lengths=[5, 7, 5, 5, 7, 5], kinds=[Kind.VIDEO] * 6, shots=range(6))
+    layout = shots_of([5, 7, 5, 5, 7, 5])
     q, k, v = qkv(layout, tail=5)
     selection = route(q, k, layout, top_k=1)
     assert not selection.dense_mask().any(dim=2).all()
@@ -146,7 +146,7 @@ def test_few_logits_at_a_time(
 @pytest.mark.parametrize("far", [90.0, 1000.0])
 def test_masked_logits_far_above_the_others(qkv: Make, far: float) -> None:
     """exp of what is masked overflows, and 0 times infinity is no number."""
-    layout = ContextLayout(lengths=[5, 7, 5, 5, 7, 5], kinds=[Kind.VIDEO] * 6, shots=range(6))
+    layout = shots_of([5, 7, 5, 5, 7, 5])
     q, k, v = qkv(layout, batch=1)
     selection = route(q, k, layout, top_k=1, causal=False)
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_the_cheapest_way_is_taken() -> None:
     """Few of long contexts: visits; most of them, or short ones: masked."""
     products = "masked products"
     for tokens, count, top_k, way in ((256, 4, 1, "visits"), (64, 16, 13, products), (16, 32, 16, products)):
-        layout = ContextLayout(lengths=[tokens] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
+        layout = shots_of([tokens] * count)
         q, k, v = torch.randn(3, 1, layout.length, 2, 64, generator=torch.Generator().manual_seed(0))
         selection = route(q, k, layout, top_k=top_k, causal=False)
         assert attention_info(selection, q).method == way

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from attending import errors, layouts, masked_attention, with_gradients
+from attending import errors, layouts, masked_attention, shots_of, with_gradients
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -26,11 +26,6 @@ CHOICES: list[dict[str, Any]] = [
     {"policy": "first-frame"},
     {"policy": "window", "top_k": 1, "text_anchors": "all", "local_window": 1},
 ]
-
-
-def shots_of(tokens: int, count: int) -> ContextLayout:
-    """Every context a shot."""
-    return ContextLayout(lengths=[tokens] * count, kinds=[Kind.VIDEO] * count, shots=range(count))
 
 
 @given(
@@ -62,7 +57,7 @@ def test_masked_products_equal_masked_attention(
 
 def test_far_logits_of_some_queries(qkv: Make) -> None:
     """Some runs need references other than 0, others do not."""
-    layout = shots_of(8, 6)
+    layout = shots_of([8] * 6)
     q, k, v = qkv(layout, batch=1, dtype=torch.float64)
     with torch.no_grad():
         q[:, 30:, :, 0], k[:, 30:, :, 0] = 20.0, 40.0
@@ -80,8 +75,8 @@ def test_the_cheapest_way_is_taken(*, learning: bool) -> None:
     """Unmasked for one run of queries, products for many short ones, whose backward pass is worse still."""
     ways = {
         "one shot": (ContextLayout(lengths=[64] * 16, kinds=[Kind.VIDEO] * 16, shots=[0] * 16), {}),
-        "all that came before": (shots_of(16, 64), {"policy": "dense"}),
-        "a window": (shots_of(64, 32), {"policy": "window", "top_k": 1}),
+        "all that came before": (shots_of([16] * 64), {"policy": "dense"}),
+        "a window": (shots_of([64] * 32), {"policy": "window", "top_k": 1}),
     }
     expected = ["unmasked", "masked products", "masked products" if learning else "unmasked"]
     for (layout, choice), way in zip(ways.values(), expected, strict=True):

@@ -28,8 +28,9 @@ def draw_memory(report: RoutingReport, thumbnails: Thumbnails, path: Path) -> No
     rise = min(3.0, max(0.9, 0.42 * step * shots))
     base = HEAD + rise + 0.15
     size = min(step * 0.9, 1.05) if step * 0.9 >= 0.3 else 0.42
-    bars = base + size + 0.55
-    canvas = Canvas(width, bars + BARS + 0.95)
+    bars, received = base + size + 0.55, remembered(report)
+    end = bars + BARS if any(received) else bars
+    canvas = Canvas(width, end + 0.95)
     left = (width - shots * step) / 2
     centres = [left + (shot + 0.5) * step for shot in range(shots)]
     canvas.text("What the scene remembers", MARGIN, 0.28, size=12, bold=True)
@@ -43,13 +44,13 @@ def draw_memory(report: RoutingReport, thumbnails: Thumbnails, path: Path) -> No
     )
     _arches(canvas, report, centres, base, rise)
     _strip(canvas, shot_pictures(report, thumbnails), centres, base + 0.06, size)
-    _remembered(canvas, report, centres, bars, step)
+    _remembered(canvas, received, centres, bars, step)
     draw_bar(
         canvas,
         Scale(),
         "share of the asking shot's routed attention (dashed: it came from a later shot)",
         MARGIN,
-        bars + BARS + 0.35,
+        end + 0.35,
         2.6,
     )
     canvas.save(path)
@@ -105,17 +106,15 @@ def _frame(canvas: Canvas, picture: Pixels, centre: float, y: float, size: float
     canvas.image(picture, centre - width / 2, y + (size - height) / 2, width, height, smooth=True)
 
 
-def _remembered(canvas: Canvas, report: RoutingReport, centres: list[float], y: float, step: float) -> None:
-    """Bars: the share of all routed attention that each shot received."""
-    received = remembered(report)
-    largest = max(received) or 1.0
-    canvas.text(
-        "share of all routed attention (of shots that had a choice)",
-        centres[0] - step / 2,
-        y - 0.1,
-        size=7.5,
-        color=FAINT,
-    )
+def _remembered(canvas: Canvas, received: list[float], centres: list[float], y: float, step: float) -> None:
+    """Bars: the share of all routed attention that each shot received; no bars if no shot had a choice."""
+    title = "share of all routed attention (of shots that had a choice)"
+    largest = max(received)
+    if not largest:
+        title = "no shot had a choice between shots"
+    canvas.text(title, centres[0] - step / 2, y - 0.1, size=7.5, color=FAINT)
+    if not largest:
+        return
     for centre, share in zip(centres, received, strict=True):
         height = (BARS - 0.15) * share / largest
         canvas.box(centre - step * 0.3, y + BARS - height, step * 0.6, height, fill="#5b3a8c")

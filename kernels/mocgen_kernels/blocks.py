@@ -23,6 +23,7 @@ from mocgen_kernels.selection import Selection
 Item = TypeVar("Item")
 _VISITORS = 1536  # of a context in a chunk: fewer do not outweigh reading its keys and values
 _MOST_NUMBERS = 10_000_000  # in results of visits, of all blocks that are worked on at a time
+_MOST_RESULTS = 1 << 25  # numbers in those of one chunk
 _MOST_CELLS = 1 << 20  # queries times contexts, of the same
 _WORTH_OURS = 1 << 31  # products of two numbers in q · k
 _WORTH_THREADS = 1 << 20  # numbers to work on
@@ -58,7 +59,8 @@ def head_blocks(selection: Selection, dim: int, *, single: bool = False) -> list
 
     dim: numbers of a query. single: one head in a block.
     """
-    step = max(1, round(_VISITORS * max(32, selection.layout.count) / max(selection.budget, 1.0)))
+    step = round(_VISITORS * max(32, selection.layout.count) / max(selection.budget, 1.0))
+    step = max(1, min(step, int(_MOST_RESULTS / (dim * (1 + selection.budget)))))
     pairs, heads = selection.batch * selection.heads, selection.heads
     numbers, cells = _results(selection) * dim, selection.query_length * selection.layout.count
     threads = torch.get_num_threads() if worth_our_threads(selection, dim) else 1

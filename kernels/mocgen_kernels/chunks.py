@@ -78,11 +78,16 @@ class Anchors:
         """With a group that follows; None if it does not fit."""
         size, count = (x.stop - x.start for x in (other.rows, other.own))
         groups = self.groups + 1
-        rows, own = slice(self.rows.start, other.rows.stop), slice(self.own.start, other.own.stop)
-        fits = rows.stop - rows.start == groups * size and own.stop - own.start == groups * count
-        few = groups * size * count <= MOST_LOGITS
-        alike = fits and few and self.others == other.others
-        return Anchors(rows, own, self.others, groups) if alike else None
+        rows, own = _joint(self.rows, other.rows, groups), _joint(self.own, other.own, groups)
+        alike = self.others == other.others and groups * size * count <= MOST_LOGITS
+        return Anchors(rows, own, self.others, groups) if alike and rows and own else None
+
+
+def _joint(some: slice, last: slice, groups: int) -> slice | None:
+    """Groups of equal size and the one that follows them; None if it does not, or has another size."""
+    size = last.stop - last.start
+    fits = some.stop == last.start and some.stop - some.start == (groups - 1) * size
+    return slice(some.start, last.stop) if fits else None
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,14 @@ def context_means(x: Tensor, layout: ContextLayout) -> Tensor:
     return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(x.dtype)
 
 
-def log_lengths(layout: ContextLayout) -> Tensor:
-    """log n of every context: (C,) fp32, on the CPU."""
-    return torch.tensor(layout.lengths, dtype=torch.float32).log()
+def log_lengths(layout: ContextLayout, dtype: torch.dtype = torch.float32) -> Tensor:
+    """log n of every context: (C,), on the CPU."""
+    return torch.tensor(layout.lengths, dtype=torch.float64, device="cpu").log().to(dtype)
+
+
+def bias_dtype(q: Tensor) -> torch.dtype:
+    """In which fused attention takes what is added to logits: 16 bits, where it has to be, round log n."""
+    return torch.promote_types(q.dtype, torch.float32) if q.device.type == "cpu" else q.dtype
 
 
 @dataclass(frozen=True, kw_only=True)

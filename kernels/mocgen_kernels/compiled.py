@@ -8,6 +8,7 @@ compensates by visits only.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,10 @@ from mocgen_kernels.rules import Routing
 from mocgen_kernels.selection import Selection, words_for
 
 _KINDS = (Kind.TEXT, Kind.VIDEO)
+_OPTIONS = (
+    "top_k", "causal", "policy", "text_anchors", "local_window", "first_frame", "top_p", "sub_descriptors",
+    "drop_off", "drop_in",
+)  # fmt: skip
 _WAYS = {"visits": cpu, "masked products": masked}
 
 
@@ -31,19 +36,13 @@ def layout_numbers(layout: ContextLayout) -> tuple[list[int], list[int], list[in
 
 
 def routing_numbers(routing: Routing) -> tuple[Any, ...]:
-    """The fields of `Routing` in order."""
-    return (
-        routing.top_k,
-        routing.causal,
-        routing.policy,
-        routing.text_anchors,
-        routing.local_window,
-        routing.first_frame,
-        routing.top_p,
-        routing.sub_descriptors,
-        routing.drop_off,
-        routing.drop_in,
-    )
+    """Its options, in the order of the operators' arguments."""
+    return tuple(getattr(routing, name) for name in _OPTIONS)
+
+
+@lru_cache(maxsize=64)
+def _routing(*numbers: Any) -> Routing:
+    return Routing(**dict(zip(_OPTIONS, numbers, strict=True)))
 
 
 @lru_cache(maxsize=64)
@@ -73,18 +72,8 @@ def route_words(
     triton: bool,
 ) -> Tensor:
     """Bits (B, H, Lq, W) of the routed contexts. `seed`: int64, on the CPU; see `route` for the rest."""
-    routing = Routing(
-        top_k=top_k,
-        causal=causal,
-        policy=policy,  # type: ignore[arg-type]
-        text_anchors=text_anchors,  # type: ignore[arg-type]
-        local_window=local_window,
-        first_frame=first_frame,
-        top_p=top_p,
-        sub_descriptors=sub_descriptors,
-        drop_off=drop_off,
-        drop_in=drop_in,
-    )
+    numbers = (top_k, causal, policy, text_anchors, local_window, first_frame, top_p, sub_descriptors)
+    routing = _routing(*numbers, drop_off, drop_in)
     layout = _layout(tuple(lengths), tuple(kinds), tuple(shots))
     route_by = _triton_routing().route_by if triton else router.route_by
     return route_by(q, k, layout, routing, int(seed), descriptors).explicit_words(q.device)
@@ -103,20 +92,25 @@ def attend(
     v: Tensor,
     k_means: Tensor | None,
     v_means: Tensor | None,
-    words: Tensor,
+    words: Tensor | None,
     lengths: list[int],
     kinds: list[int],
     shots: list[int],
+    top_k: int,
     causal: bool,
+    policy: str,
     text_anchors: str,
     local_window: int | None,
     first_frame: bool,
-    budget: int,
+    top_p: float,
+    sub_descriptors: int,
+    drop_off: float,
+    drop_in: float,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Output (B, Lq, H, D) and log-sum-exp, as the backend keeps it: (B, Lq, H), Triton (B · H, Lq)."""
-    rules = (causal, text_anchors, local_window, first_frame, budget)
-    selection = _selection(q, words, (lengths, kinds, shots), rules)
+    numbers = (top_k, causal, policy, text_anchors, local_window, first_frame, top_p, sub_descriptors)
+    selection = _selection(q, words, (lengths, kinds, shots), (*numbers, drop_off, drop_in), backend)
     way = _way(backend, selection, q, compensate=k_means is not None)
     out, lse = way.attend(q, k, v, k_means, v_means, selection)
     return out.contiguous(), lse.contiguous()
@@ -140,20 +134,25 @@ def attend_backward(
     v_means: Tensor | None,
     out: Tensor,
     lse: Tensor,
-    words: Tensor,
+    words: Tensor | None,
     lengths: list[int],
     kinds: list[int],
     shots: list[int],
+    top_k: int,
     causal: bool,
+    policy: str,
     text_anchors: str,
     local_window: int | None,
     first_frame: bool,
-    budget: int,
+    top_p: float,
+    sub_descriptors: int,
+    drop_off: float,
+    drop_in: float,
     backend: str,
 ) -> list[Tensor]:
     """Gradients of q, k and v, and of both means if they are given."""
-    rules = (causal, text_anchors, local_window, first_frame, budget)
-    selection = _selection(q, words, (lengths, kinds, shots), rules)
+    numbers = (top_k, causal, policy, text_anchors, local_window, first_frame, top_p, sub_descriptors)
+    selection = _selection(q, words, (lengths, kinds, shots), (*numbers, drop_off, drop_in), backend)
     way = _way(backend, selection, q, compensate=k_means is not None)
     gradients = way.gradients(grad, q, k, v, k_means, v_means, out, lse, selection)
     return [x.contiguous() for x in gradients if x is not None]
@@ -184,18 +183,12 @@ attend.register_autograd(_differentiate, setup_context=_keep)
 def routed_attention(
     q: Tensor, k: Tensor, v: Tensor, selection: Selection, *, compensate: bool, backend: str
 ) -> Tensor:
-    """`mocgen_kernels.routed_attention` for a selection of `route` within the same compiled graph."""
-    layout, routing = selection.layout, selection.routing
+    """`mocgen_kernels.routed_attention` as one operator."""
+    layout = selection.layout
     k_means = context_means(k, layout) if compensate else None
     v_means = context_means(v, layout) if compensate else None
-    numbers = (
-        routing.causal,
-        routing.text_anchors,
-        routing.local_window,
-        routing.first_frame,
-        round(routing.budget(layout.count)),
-    )
-    return attend(q, k, v, k_means, v_means, selection.words, *layout_numbers(layout), *numbers, backend)[0]
+    numbers = (*layout_numbers(layout), *routing_numbers(selection.routing))
+    return attend(q, k, v, k_means, v_means, selection.words, *numbers, backend)[0]
 
 
 def _way(backend: str, selection: Selection, q: Tensor, *, compensate: bool) -> Any:
@@ -209,26 +202,21 @@ def _way(backend: str, selection: Selection, q: Tensor, *, compensate: bool) -> 
 
 def _selection(
     q: Tensor,
-    words: Tensor,
+    words: Tensor | None,
     layout: tuple[list[int], list[int], list[int]],
-    rules: tuple[bool, str, int | None, bool, int],
+    routing: tuple[Any, ...],
+    backend: str,
 ) -> Selection:
-    causal, text_anchors, local_window, first_frame, budget = rules
-    routing = Routing(
-        top_k=budget,
-        causal=causal,
-        text_anchors=text_anchors,  # type: ignore[arg-type]
-        local_window=local_window,
-        first_frame=first_frame,
-    )
-    return Selection(
+    """What was routed. Without words tokens had no say; then only Triton goes without."""
+    selection = Selection(
         layout=_layout(*(tuple(x) for x in layout)),
-        routing=routing,
+        routing=_routing(*routing),
         batch=q.shape[0],
         heads=q.shape[2],
         query_length=q.shape[1],
         words=words,
     )
+    return selection if backend == "triton" else replace(selection, words=selection.explicit_words(q.device))
 
 
 def _triton_routing() -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from mocgen_kernels.blocks import keep_freed_memory
-from mocgen_kernels.compensation import context_means, log_lengths
+from mocgen_kernels.compensation import bias_dtype, context_means, log_lengths
 from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.rules import (
     QueryGroup,
@@ -101,7 +101,7 @@ def _static_parts(q: Tensor, scene: _Scene, selection: Selection) -> list[Tensor
         keys, values = scene.take(layout, run.attended, summarised)
         bias = None
         if summarised:
-            lengths = log_lengths(layout)[list(summarised)].to(q.device, q.dtype)
+            lengths = log_lengths(layout, bias_dtype(q))[list(summarised)].to(q.device)
             bias = torch.cat((lengths.new_zeros(keys.shape[1] - len(summarised)), lengths))[None, None, None]
         parts.append(attend(q[:, run.queries], keys, values, bias))
     return parts
@@ -181,7 +181,7 @@ def _masked_part(q: Tensor, scene: _Scene, selection: Selection, group: QueryGro
 def _bias(
     selection: Selection, group: QueryGroup, contexts: list[int], summarised: Sequence[int], q: Tensor
 ) -> Tensor | None:
-    """What to add to the logits, (B, H, Q, n + m) in the dtype of q; None if all contexts are attended to.
+    """What to add to the logits, (B, H, Q, n + m); None if all contexts are attended to.
 
     0 for tokens of attended contexts, log n for the mean of a skipped one, −inf elsewhere.
     """
@@ -191,12 +191,13 @@ def _bias(
     attended[..., list(group.anchors)] = True
     if bool(attended[..., contexts].all()):
         return None
-    lengths = torch.tensor([layout.lengths[c] for c in contexts])
-    tokens = torch.tensor(contexts).repeat_interleave(lengths).to(device)  # (n,)
-    bias = torch.zeros(attended.shape, dtype=q.dtype, device=device).masked_fill_(~attended, -torch.inf)
+    lengths = torch.tensor([layout.lengths[c] for c in contexts], device="cpu")
+    tokens = torch.tensor(contexts, device="cpu").repeat_interleave(lengths).to(device)  # (n,)
+    dtype = bias_dtype(q) if summarised else q.dtype
+    bias = torch.zeros(attended.shape, dtype=dtype, device=device).masked_fill_(~attended, -torch.inf)
     bias = bias.index_select(-1, tokens)
     if summarised:
-        logs = log_lengths(layout)[list(summarised)].to(device, q.dtype)
+        logs = log_lengths(layout, bias.dtype)[list(summarised)].to(device)
         means = torch.where(attended[..., list(summarised)], -torch.inf, logs)
         bias = torch.cat((bias, means), dim=-1)
     return bias
@@ -210,9 +211,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     if _matmuls_are_faster(q, k):
         keep_freed_memory()
         logits = q @ k.transpose(-1, -2) * scale
-        precise = torch.promote_types(q.dtype, torch.float32)
-        weights = torch.softmax(logits if bias is None else logits + bias, dim=-1, dtype=precise)
-        return (weights.to(v.dtype) @ v).transpose(1, 2)
+        weights = torch.softmax(logits if bias is None else logits + bias, dim=-1)
+        return (weights @ v).transpose(1, 2)
     values = torch.nn.functional.pad(v, (0, folded)) if folded else v
     return scaled_dot_product_attention(q, k, values, attn_mask=bias, scale=scale).transpose(1, 2)[..., :dim]
 
@@ -221,4 +221,5 @@ def _matmuls_are_faster(q: Tensor, k: Tensor) -> bool:
     """The backward pass of fused attention takes 2 to 3 times as long on some CPUs, on others as long."""
     learning = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     logits = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
-    return learning and q.device.type == "cpu" and logits <= MOST_LOGITS
+    exact = q.dtype.itemsize >= 4  # products of 16 bits would round logits
+    return learning and exact and q.device.type == "cpu" and logits <= MOST_LOGITS

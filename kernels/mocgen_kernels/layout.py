@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from itertools import accumulate
+from operator import index
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class ContextLayout:
     they may start anywhere and may have gaps. Lives on the CPU, hashable, cheap to build.
 
     Raises:
+        TypeError: lengths or shots that are no whole numbers.
         ValueError: no context, lists of unequal length, a length < 1, a shot < -1, shots that decrease (a
             shot's contexts must be contiguous), or a video context in the global prompt.
     """
@@ -42,9 +44,9 @@ class ContextLayout:
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lengths", tuple(int(n) for n in self.lengths))
+        object.__setattr__(self, "lengths", tuple(index(n) for n in self.lengths))
         object.__setattr__(self, "kinds", tuple(Kind(kind) for kind in self.kinds))
-        object.__setattr__(self, "shots", tuple(int(s) for s in self.shots))
+        object.__setattr__(self, "shots", tuple(index(s) for s in self.shots))
         if not len(self.lengths) == len(self.kinds) == len(self.shots):
             raise ValueError(
                 f"lengths, kinds and shots need one entry per context; "
@@ -111,5 +113,5 @@ def piece_of(length: int, piece: int, pieces: int) -> slice:
 
 @lru_cache(maxsize=16)
 def _token_contexts(layout: ContextLayout, device: torch.device) -> Tensor:
-    lengths = torch.tensor(layout.lengths)
-    return torch.repeat_interleave(torch.arange(layout.count), lengths).to(device)  # (L,)
+    lengths = torch.tensor(layout.lengths, device="cpu")
+    return torch.repeat_interleave(torch.arange(layout.count, device="cpu"), lengths).to(device)  # (L,)

@@ -83,13 +83,11 @@ def route(
         drop_in=drop_in,
     )
     _check_backend(backend, q)
-    _check_shape("q", q, q.shape[0], layout.length, q, tail=True)
+    _check_queries(q)
     if k is not None:
-        k = _broadcast(k, q)
-        _check_shape("k", k, q.shape[0], layout.length, q)
+        k = _shared("k", k, layout.length, q)
     if descriptors is not None:
-        descriptors = _broadcast(descriptors, q)
-        _check_shape("descriptors", descriptors, q.shape[0], layout.count * sub_descriptors, q)
+        descriptors = _shared("descriptors", descriptors, layout.count * sub_descriptors, q)
     if _as_operator(backend, q):
         if isinstance(generator, torch.Generator):
             raise ValueError("within torch.compile the generator must be a seed (an integer) or None")
@@ -149,14 +147,17 @@ def routed_attention(
     _check_backend(backend, q)
     if selection.layout != layout:
         raise ValueError("the selection was made for another layout")
-    k, v = _broadcast(k, q), _broadcast(v, q)
-    _check_shape("q", q, selection.batch, selection.query_length, q)
-    _check_shape("k", k, selection.batch, layout.length, q)
-    _check_shape("v", v, selection.batch, layout.length, q)
+    if selection.words is not None and selection.words.device != q.device:
+        raise ValueError(f"the selection is on {selection.words.device}, q on {q.device}")
+    _check_queries(q)
+    routed = (selection.batch, selection.query_length, selection.heads)
+    if q.shape[:3] != routed:
+        raise ValueError(f"the selection is of (batch, tokens, heads) = {routed}; q has {tuple(q.shape[:3])}")
+    k, v = _shared("k", k, layout.length, q), _shared("v", v, layout.length, q)
     device = q.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+        q, k, v = (x if x.dtype is torch.float64 else x.to(dtype) for x in (q, k, v))  # as torch does
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"q, k and v need one dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
     with without_autocast(device):
@@ -262,14 +263,20 @@ def _check_triton_attention(q: Tensor) -> None:
         raise ValueError(f"backend='triton' takes heads of up to {MAX_DIM} dimensions; got {q.shape[-1]}")
 
 
-def _broadcast(x: Tensor, q: Tensor) -> Tensor:
-    """Share a batch of one among all of q's."""
-    return x.expand(q.shape[0], *x.shape[1:]) if x.shape[0] == 1 else x
+def _check_queries(q: Tensor) -> None:
+    if q.dim() != 4 or 0 in q.shape:
+        raise ValueError(f"q must be (batch, tokens, heads, dim), none of them 0; got {tuple(q.shape)}")
+    if not q.is_floating_point() or q.dtype.itemsize < 2:
+        raise ValueError(f"q must hold floating point numbers of 16 bits at least; got {q.dtype}")
 
 
-def _check_shape(name: str, x: Tensor, batch: int, length: int, q: Tensor, *, tail: bool = False) -> None:
+def _shared(name: str, x: Tensor, length: int, q: Tensor) -> Tensor:
+    """x (B, length, H, D) as q (B, Lq, H, D); a batch of one is shared by all of q's."""
     if x.device != q.device:
         raise ValueError(f"{name} is on {x.device}, q on {q.device}")
-    expected = (batch, x.shape[1] if tail and x.dim() == 4 else length, *q.shape[2:])
-    if x.dim() != 4 or tuple(x.shape) != expected:
+    expected = (q.shape[0], length, *q.shape[2:])
+    if x.dim() == 4 and x.shape[0] == 1:
+        x = x.expand(q.shape[0], *x.shape[1:])
+    if tuple(x.shape) != expected:
         raise ValueError(f"{name} must be (batch, tokens, heads, dim) = {expected}; got {tuple(x.shape)}")
+    return x

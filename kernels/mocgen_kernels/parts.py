@@ -31,7 +31,8 @@ from mocgen_kernels.blocks import Scratch
 
 MOST_LOGITS = 1 << 20  # that exist at a time
 LOG2_E = 1 / math.log(2)
-_FAR = 100.0  # at most, where logits may be far from references: 2^x overflows beyond 2¹²⁸, slows below 2⁻¹²⁶
+_FAR = 100.0  # at most, where logits may be far below references: 2^x slows below 2⁻¹²⁶
+_ABOVE = 1.0  # at most, by rounding: to cut them off at 0 would undo that both passes round alike
 _LEAST, _MOST = 2.0**-60, 2.0**90  # of denominators
 scratch = Scratch()  # kept from call to call
 _Index = slice | tuple[slice, ...]
@@ -305,7 +306,7 @@ def _exp_logits(q: Tensor, keys: Tensor, dim: int, bias: Tensor | None, *, far: 
     if bias is not None:
         logits.add_(bias, alpha=LOG2_E)
     elif far:
-        logits.clamp_(min=-_FAR, max=_FAR)
+        logits.clamp_(min=-_FAR, max=_ABOVE)
     return logits.exp2_()
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from mocgen_kernels.compensation import bias_dtype, log_lengths
 from mocgen_kernels.layout import ContextLayout, piece_of
 from mocgen_kernels.noise import Stream, random_ranks, random_rows, resolve_seed
 from mocgen_kernels.perturb import drop_off_drop_in
@@ -138,9 +139,8 @@ def routed_attention(
         k, v = torch.cat((k, k_means), dim=1), torch.cat((v, v_means), dim=1)
         bias = torch.where(mask, 0.0, -torch.inf)
         skipped = selection.skipped().to(q.device)  # (B, H, Lq, C)
-        lengths = torch.tensor(layout.lengths, dtype=torch.float32, device=q.device)
-        summaries = torch.where(skipped, lengths.log(), -torch.inf)
-        mask = torch.cat((bias, summaries), dim=-1).to(q.dtype)
+        logs = log_lengths(layout, bias_dtype(q)).to(q.device)
+        mask = torch.cat((bias.to(logs.dtype), torch.where(skipped, logs, -torch.inf)), dim=-1)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
@@ -148,7 +148,8 @@ def routed_attention(
 def _means(x: Tensor, layout: ContextLayout) -> Tensor:
     """Mean of every context, differentiable: (B, L, H, D) → (B, C, H, D)."""
     parts = x.split(list(layout.lengths), dim=1)
-    return torch.stack([part.mean(dim=1, dtype=torch.float32).to(x.dtype) for part in parts], dim=1)
+    precise = torch.promote_types(x.dtype, torch.float32)
+    return torch.stack([part.mean(dim=1, dtype=precise).to(x.dtype) for part in parts], dim=1)
 
 
 def moc_attention(

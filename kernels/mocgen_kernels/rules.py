@@ -27,7 +27,7 @@ from mocgen_kernels.layout import GLOBAL_SHOT, ContextLayout, Kind
 Policy = Literal["moc", "dense", "window", "first-frame", "random"]
 TextAnchors = Literal["own", "all"]
 
-
+_MOST_DROP_IN = 500.0
 _POLICIES, _TEXT_ANCHORS = get_args(Policy), get_args(TextAnchors)
 
 
@@ -67,8 +67,8 @@ class Routing:
         return min(self.top_k + self.drop_in, float(count))
 
     def __post_init__(self) -> None:
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be at least 0; got {self.top_k}")
+        if not isinstance(self.top_k, int) or self.top_k < 0:
+            raise ValueError(f"top_k must be a whole number from 0 on; got {self.top_k}")
         if self.policy not in _POLICIES:
             raise ValueError(f"policy must be one of {', '.join(_POLICIES)}; got {self.policy!r}")
         if self.text_anchors not in _TEXT_ANCHORS:
@@ -77,20 +77,22 @@ class Routing:
             raise ValueError(f"local_window must be at least 0 contexts, or None; got {self.local_window}")
         if not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p is a share above 0 and up to 1; got {self.top_p}")
-        if self.sub_descriptors < 1:
-            raise ValueError(f"sub_descriptors must be at least 1; got {self.sub_descriptors}")
+        if not isinstance(self.sub_descriptors, int) or self.sub_descriptors < 1:
+            raise ValueError(f"sub_descriptors must be a whole number from 1 on; got {self.sub_descriptors}")
         if not 0.0 <= self.drop_off <= 1.0:
             raise ValueError(f"drop_off is a share between 0 and 1; got {self.drop_off}")
-        if self.drop_in < 0.0:
-            raise ValueError(f"drop_in is a mean number of contexts, at least 0; got {self.drop_in}")
+        if not 0.0 <= self.drop_in <= _MOST_DROP_IN:
+            raise ValueError(
+                f"drop_in is a mean number of contexts from 0 to {_MOST_DROP_IN}; got {self.drop_in}"
+            )
 
 
 @lru_cache(maxsize=16)
 def anchor_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor:
     """Anchors of every query context from `first` on: (C - first, C) bool on the CPU. Do not write to it."""
-    shots = torch.tensor(layout.shots)  # (C,)
-    text = torch.tensor([kind is Kind.TEXT for kind in layout.kinds])  # (C,)
-    index = torch.arange(layout.count)
+    shots = torch.tensor(layout.shots, device="cpu")  # (C,)
+    text = torch.tensor([kind is Kind.TEXT for kind in layout.kinds], device="cpu")  # (C,)
+    index = torch.arange(layout.count, device="cpu")
     own, own_shot = index[first:, None], shots[first:, None]  # (Cq, 1)
     near = shots == own_shot  # (Cq, C)
     if routing.local_window is not None:
@@ -108,7 +110,7 @@ def candidate_table(layout: ContextLayout, first: int, routing: Routing) -> Tens
     """Contexts that may be routed to: (C - first, C) bool on the CPU. Do not write to it."""
     candidates = ~anchor_table(layout, first, routing)
     if routing.causal:
-        index, shots = torch.arange(layout.count), torch.tensor(layout.shots)
+        index, shots = torch.arange(layout.count, device="cpu"), torch.tensor(layout.shots, device="cpu")
         own_shot = (shots == shots[first:, None]) & (shots != GLOBAL_SHOT)
         candidates &= (index < index[first:, None]) | own_shot
     return candidates
@@ -225,8 +227,9 @@ def runs_of_equal_rows(rows: Tensor) -> list[tuple[int, int]]:
 def static_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor | None:
     """Routed contexts where they do not depend on the tokens: (C - first, C) bool on the CPU, else None.
 
-    True of the policies dense, window and first-frame, and of the others when top_k is 0, or when no query
-    has more than top_k candidates and top_p is off. Drop-off and drop-in are not applied here.
+    True of the policies dense, window and first-frame, and of the others when top_k is 0, when no query has
+    more than top_k candidates and top_p is off, or when none has any. Drop-off and drop-in are not applied
+    here.
     """
     candidates = candidate_table(layout, first, routing)
     if routing.policy == "window":
@@ -235,8 +238,9 @@ def static_table(layout: ContextLayout, first: int, routing: Routing) -> Tensor 
         return _first_frame(layout, candidates, first)
     if routing.policy in ("moc", "random") and routing.top_k == 0:
         return torch.zeros_like(candidates)
-    bounded = routing.policy == "moc" and routing.top_p < 1
-    if routing.policy == "dense" or (not bounded and int(candidates.sum(dim=1).max()) <= routing.top_k):
+    most = int(candidates.sum(dim=1).max())
+    enough = routing.top_k if routing.policy == "random" or routing.top_p == 1 else 0
+    if routing.policy == "dense" or most <= enough:
         return candidates
     return None
 
@@ -255,7 +259,7 @@ def _first_frame(layout: ContextLayout, candidates: Tensor, first: int) -> Tenso
 
 def _opens_shot(layout: ContextLayout) -> Tensor:
     """Whether a context is the first video context of its shot: (C,) bool."""
-    opens = torch.zeros(layout.count, dtype=torch.bool)
+    opens = torch.zeros(layout.count, dtype=torch.bool, device="cpu")
     seen: set[int] = set()
     for context, (shot, kind) in enumerate(zip(layout.shots, layout.kinds, strict=True)):
         if kind is Kind.VIDEO and shot not in seen:
@@ -265,6 +269,6 @@ def _opens_shot(layout: ContextLayout) -> Tensor:
 
 
 def _earlier_video(layout: ContextLayout, first: int) -> Tensor:
-    shots = torch.tensor(layout.shots)
-    video = torch.tensor([kind is Kind.VIDEO for kind in layout.kinds])
+    shots = torch.tensor(layout.shots, device="cpu")
+    video = torch.tensor([kind is Kind.VIDEO for kind in layout.kinds], device="cpu")
     return video & (shots < shots[first:, None])  # (Cq, C)

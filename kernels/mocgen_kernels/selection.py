@@ -138,7 +138,9 @@ class Selection:
         """The words, made from the table where there are none: (B, H, Lq, W) int32."""
         if self.words is not None:
             return self.words
-        return pack_bits(self.routed()).to(device)
+        assert self.table is not None
+        words = _words(self.layout, self.first_query_context, self.table)  # (Lq, W)
+        return words.to(device).repeat(self.batch, self.heads, 1, 1)
 
     def attended(self, pairs: slice, queries: slice, dtype: torch.dtype) -> Tensor:
         """1 for anchors and routed contexts, else 0, of some of B · H heads and of the queries: (g, m, C).
@@ -150,7 +152,7 @@ class Selection:
         else:
             words = self.words.flatten(0, 1)[pairs, queries] | self.anchor_words[queries]
         bits = (words[..., None] & _bits(min(WORD_BITS, self.layout.count))).flatten(-2)
-        marks = torch.empty((*words.shape[:2], self.layout.count), dtype=dtype)
+        marks = torch.empty((*words.shape[:2], self.layout.count), dtype=dtype, device="cpu")
         return torch.ne(bits[..., : self.layout.count], 0, out=marks)
 
     def skipped(self) -> Tensor:
@@ -165,12 +167,14 @@ class Selection:
 
     def counts(self) -> Tensor:
         """Routed queries per query context and key context: (B, H, Cq, C) int64, on the CPU."""
-        first, lengths = self.first_query_context, torch.tensor(self.layout.lengths)
+        first, lengths = self.first_query_context, torch.tensor(self.layout.lengths, device="cpu")
         if self.table is not None:
             counts = self.table * lengths[first:, None]  # (Cq, C)
             return counts.expand(self.batch, self.heads, -1, -1).clone()
         queries = self.layout.count - first
-        total = torch.zeros(self.batch, self.heads, queries, self.layout.count, dtype=torch.int64)
+        total = torch.zeros(
+            self.batch, self.heads, queries, self.layout.count, dtype=torch.int64, device="cpu"
+        )
         contexts = self.layout.token_contexts()[-self.query_length :] - first  # (Lq,)
         for start, routed in self._routed_chunks():
             rows = contexts[start : start + routed.shape[2]]
@@ -179,7 +183,7 @@ class Selection:
 
     def pairs(self) -> float:
         """Attended (query, key) pairs, mean over batch items and heads."""
-        lengths = torch.tensor(self.layout.lengths, dtype=torch.float64)  # (C,)
+        lengths = torch.tensor(self.layout.lengths, dtype=torch.float64, device="cpu")  # (C,)
         query_lengths = lengths[self.first_query_context :]  # (Cq,)
         anchors = float(query_lengths @ self.anchor_table.double() @ lengths)
         return anchors + float((self.counts().double() @ lengths).sum()) / (self.batch * self.heads)
@@ -188,7 +192,7 @@ class Selection:
         """Attended pairs as a share of all pairs, or of the pairs that anchors and causality allow."""
         if baseline == "full":
             return self.pairs() / (self.query_length * self.layout.length)
-        lengths = torch.tensor(self.layout.lengths, dtype=torch.float64)
+        lengths = torch.tensor(self.layout.lengths, dtype=torch.float64, device="cpu")
         allowed = (self.anchor_table | self.candidate_table).double()  # (Cq, C)
         return self.pairs() / float(lengths[self.first_query_context :] @ allowed @ lengths)
 
@@ -208,7 +212,9 @@ class Selection:
 @lru_cache(maxsize=32)
 def _bits(number: int) -> Tensor:
     """2⁰, 2¹ …: (number,) int32. Do not write to it."""
-    return torch.ones((), dtype=torch.int32) << torch.arange(number, dtype=torch.int32)
+    return torch.ones((), dtype=torch.int32, device="cpu") << torch.arange(
+        number, dtype=torch.int32, device="cpu"
+    )
 
 
 @lru_cache(maxsize=16)

@@ -55,7 +55,7 @@ class Visits:
         ranks = attended.cumsum(2)  # the place of a query in its list, from 1 on
         counts, threads = ranks[:, :, -1].flatten().tolist(), torch.get_num_threads()
         batches, starts = _batches(counts, keys.lengths, MOST_LOGITS, _PAIRS_PER_CALL, threads)
-        firsts = torch.tensor(starts).view(layout.count, len(words[0]), 1, -1)
+        firsts = torch.tensor(starts, device="cpu").view(layout.count, len(words[0]), 1, -1)
         slots = ranks.add_(firsts).mul_(attended).view(layout.count, -1)  # from 1 on; 0: no pair
         count = slots.shape[1]
         visitors = torch.full((1 + (batches[-1].slots.stop if batches else 0),), count)
@@ -76,7 +76,7 @@ class Visits:
         numbers, positions = _octets()
         ones = numbers.index_select(0, octets)
         owners = torch.repeat_interleave(ones)  # octet of every pair
-        number = torch.arange(length + len(owners))
+        number = torch.arange(length + len(owners), device="cpu")
         places = octets.mul_(8).sub_(ones.cumsum(0)).add_(ones)  # in `positions`, less the pairs before
         bits = positions.index_select(0, places.index_select(0, owners).add_(number[: len(owners)]))
         chosen = ones.view(-1, width).sum(dim=1)  # (Q,)
@@ -86,7 +86,9 @@ class Visits:
         counts = torch.bincount(contexts, minlength=count)
         half = MOST_LOGITS // 2  # other threads have as many, and calls wait for them
         batches, starts = _batches(counts.tolist(), keys.lengths, half, 8 * _PAIRS_PER_CALL, 1)
-        shifts = torch.tensor(starts).sub_(counts.cumsum(0)).add_(counts)  # of slots against pairs
+        shifts = (
+            torch.tensor(starts, device="cpu").sub_(counts.cumsum(0)).add_(counts)
+        )  # of slots against pairs
         slots = torch.repeat_interleave(shifts, counts).add_(number[: len(owners)])
         visitors = torch.full((batches[-1].slots.stop if batches else 0,), length)
         visitors.scatter_(0, slots, queries.index_select(0, by_context))
@@ -136,21 +138,21 @@ def _batches(
 @lru_cache(maxsize=16)
 def _words_and_bits(keys: KeyOrder) -> tuple[Tensor, Tensor]:
     """The word (C,) and the bit (C, 1, 1, 1) of every context, in the order of keys. Do not write to them."""
-    contexts = torch.tensor([context for run in keys.runs for context in run])
-    bits = torch.ones((), dtype=torch.int32) << (contexts % WORD_BITS).to(torch.int32)
+    contexts = torch.tensor([context for run in keys.runs for context in run], device="cpu")
+    bits = torch.ones((), dtype=torch.int32, device="cpu") << (contexts % WORD_BITS).to(torch.int32)
     return contexts // WORD_BITS, bits[:, None, None, None]
 
 
 @lru_cache(maxsize=4)
 def _repeated(number: int, times: int) -> Tensor:
     """0 … number − 1, so many times: (times · number,) int64. Do not write to it."""
-    return torch.arange(number).repeat(times)
+    return torch.arange(number, device="cpu").repeat(times)
 
 
 @lru_cache(maxsize=1)
 def _octets() -> tuple[Tensor, Tensor]:
     """Of every octet: how many bits are set (256,), and which, ascending, eight places each (256 · 8,)."""
-    bits = (torch.arange(256)[:, None] >> torch.arange(8)).bitwise_and_(1)
+    bits = (torch.arange(256, device="cpu")[:, None] >> torch.arange(8, device="cpu")).bitwise_and_(1)
     return bits.sum(dim=1), bits.argsort(dim=1, descending=True, stable=True).view(-1)
 
 

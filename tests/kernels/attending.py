@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from mocgen_kernels import ContextLayout, Kind, blocks, cpu, grouped, masked
 from mocgen_kernels.selection import Selection
@@ -29,6 +30,12 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     logits = torch.einsum("bqhd,bkhd->bhqk", q, k) * q.shape[-1] ** -0.5
     weights = logits.masked_fill(~mask, -torch.inf).softmax(dim=-1)
     return torch.einsum("bhqk,bkhd->bqhd", weights, v)
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The same by torch, which keeps logits in fp32."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
 def with_gradients(out: Tensor, *leaves: Tensor) -> list[Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from attending import errors, layouts, masked_attention, with_gradients
+from attending import errors, fused_attention, layouts, masked_attention, with_gradients
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -19,11 +19,13 @@ from mocgen_kernels import (
     Kind,
     attention_info,
     blocks,
+    chunks,
     moc_attention,
     reference,
     route,
     routed_attention,
 )
+from mocgen_kernels.rules import Routing, anchor_table
 
 BACKENDS = ("reference", "cpu", "auto")
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -76,23 +78,30 @@ def test_baselines_equal_masked(ragged: ContextLayout, qkv: Make, backend: str, 
     batch=st.integers(1, 3),
     heads=st.integers(1, 3),
     dim=st.sampled_from([1, 8, 24]),
-    top_k=st.integers(0, 5),
-    causal=st.booleans(),
-    text_anchors=st.sampled_from(["own", "all"]),
-    drop_in=st.sampled_from([0.0, 1.0]),
+    options=st.fixed_dictionaries(
+        {
+            "top_k": st.integers(0, 5),
+            "causal": st.booleans(),
+            "text_anchors": st.sampled_from(["own", "all"]),
+            "local_window": st.sampled_from([None, 0, 1, 2]),
+            "first_frame": st.booleans(),
+            "top_p": st.sampled_from([1.0, 0.6]),
+            "sub_descriptors": st.sampled_from([1, 2]),
+            "drop_in": st.sampled_from([0.0, 1.0]),
+        }
+    ),
+    compensate=st.booleans(),
     first=st.integers(0, 15),
 )
-@hypothesis_settings(max_examples=120, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=300, deadline=None, derandomize=True)
 def test_any_layout_equals_masked(
     layout: ContextLayout,
     backend: str,
     batch: int,
     heads: int,
     dim: int,
-    top_k: int,
-    causal: bool,
-    text_anchors: str,
-    drop_in: float,
+    options: dict[str, Any],
+    compensate: bool,
     first: int,
 ) -> None:
     start = layout.offsets[min(first, layout.count - 1)]
@@ -100,23 +109,83 @@ def test_any_layout_equals_masked(
     shape = (batch, layout.length, heads, dim)
     q, k, v = (torch.randn(shape, generator=generator) for _ in range(3))
     q, k, v = q[:, start:].clone().requires_grad_(), k.requires_grad_(), v.requires_grad_()
-    selection = route(
-        q, k, layout, top_k=top_k, causal=causal, text_anchors=text_anchors, drop_in=drop_in, generator=1
+    selection = route(q, k, layout, **options, generator=1)
+    if compensate:
+        truth = reference.routed_attention(q, k, v, layout, selection, compensate=True)
+    else:
+        truth = masked_attention(q, k, v, selection.dense_mask())
+    out = routed_attention(q, k, v, layout, selection, compensate=compensate, backend=backend)
+    actual, expected = (with_gradients(x, q, k, v) for x in (out, truth))
+    assert max(errors(actual, expected)) <= 5e-5
+
+
+@given(
+    layout=layouts(shots=2, contexts=(2, 6), longest=2),
+    rules=st.fixed_dictionaries(
+        {
+            "causal": st.booleans(),
+            "text_anchors": st.sampled_from(["own", "all"]),
+            "local_window": st.sampled_from([None, 0, 1, 2]),
+            "first_frame": st.booleans(),
+        }
+    ),
+    begin=st.integers(0, 5),
+)
+@hypothesis_settings(max_examples=1000, deadline=None, derandomize=True)
+def test_batches_of_anchors_are_the_anchors(layout: ContextLayout, rules: dict[str, Any], begin: int) -> None:
+    """Every pair once: of queries from `begin` on, which a chunk may begin with."""
+    routing, begin = Routing(**rules), min(begin, layout.length - 1)
+    contexts = layout.token_contexts()
+    expected = anchor_table(layout, 0, routing)[contexts][:, contexts]  # (L, L)
+    seen = torch.zeros(layout.length - begin, layout.length, dtype=torch.int64)
+    for some in chunks._anchors(layout, 0, routing, begin, layout.length):
+        queries = torch.arange(len(seen))[some.rows].view(some.groups, -1)
+        own = torch.arange(layout.length)[some.own].view(some.groups, -1)
+        seen[queries[:, :, None], own[:, None]] += 1
+        for other in some.others:
+            seen[some.rows, other] += 1
+    assert torch.equal(seen, expected[begin:].long())
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shots", "options"),
+    [
+        ([4, 4, 4], [0, 0, 1], {"local_window": 0}),
+        ([4, 2, 2], [0, 0, 0], {"local_window": 1}),
+        ([64] * 6, [0, 0, 0, 1, 1, 1], {"local_window": 1, "top_k": 2}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("compensate", [False, True])
+def test_anchors_that_overlap(
+    qkv: Make, lengths: list[int], shots: list[int], options: dict[str, Any], compensate: bool
+) -> None:
+    """Neighbouring groups of queries whose own anchors overlap are not one batch."""
+    kinds = [Kind.TEXT if i % 3 == 1 else Kind.VIDEO for i in range(len(lengths))]
+    layout = ContextLayout(lengths=lengths, kinds=kinds, shots=shots)
+    q, k, v = qkv(layout, batch=1, heads=1)
+    selection = route(q, k, layout, **{"top_k": 1, **options}, top_p=0.5)
+    truth, out = (
+        routed_attention(q, k, v, layout, selection, compensate=compensate, backend=backend)
+        for backend in ("reference", "cpu")
     )
-    expected = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
-    actual = with_gradients(routed_attention(q, k, v, layout, selection, backend=backend), q, k, v)
-    assert max(errors(actual, expected)) <= 2e-5
+    assert max(errors(*(with_gradients(x, q, k, v) for x in (out, truth)))) <= 1e-5
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_error_against_fp64(ragged: ContextLayout, qkv: Make, backend: str, dtype: torch.dtype) -> None:
-    """At most twice the error (RMS) of masked attention in the same dtype, in output and gradients."""
+@pytest.mark.parametrize("top_k", [2, 99])
+@pytest.mark.parametrize("loud", [1.0, 4.0])
+def test_error_against_fp64(
+    ragged: ContextLayout, qkv: Make, backend: str, dtype: torch.dtype, top_k: int, loud: float
+) -> None:
+    """At most twice the error (RMS) of torch's masked attention in that dtype, in output and gradients."""
     q, k, v = qkv(ragged, dim=64, dtype=dtype)
-    selection = route(q, k, ragged, top_k=2)
+    q = (q.detach() * loud).requires_grad_()
+    selection = route(q, k, ragged, top_k=top_k)
     precise = [x.detach().double().requires_grad_() for x in (q, k, v)]
     truth = with_gradients(masked_attention(*precise, selection.dense_mask()), *precise)
-    plain = with_gradients(masked_attention(q, k, v, selection.dense_mask()), q, k, v)
+    plain = with_gradients(fused_attention(q, k, v, selection.dense_mask()), q, k, v)
     ours = with_gradients(routed_attention(q, k, v, ragged, selection, backend=backend), q, k, v)
     assert {x.dtype for x in ours} == {dtype}
     for mine, theirs, exact in zip(ours, plain, truth, strict=True):

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from attending import shots_of
+from attending import shots_of, with_gradients
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mocgen_kernels import ContextLayout, compiled, moc_attention, reference, route
+from mocgen_kernels import ContextLayout, compiled, moc_attention, reference, route, routed_attention
 from mocgen_kernels.rules import Routing
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -28,6 +28,13 @@ OPTIONS: list[dict[str, Any]] = [
         "compensate": True,
     },
     {"top_k": 2, "drop_off": 0.9, "drop_in": 1.0, "generator": 3},
+]
+STATIC: list[dict[str, Any]] = [
+    {"policy": "dense"},
+    {"policy": "window", "top_k": 2},
+    {"policy": "first-frame"},
+    {"top_k": 0},
+    {"top_k": 99},
 ]
 
 
@@ -106,8 +113,27 @@ def test_custom_operators_keep_the_rules_of_torch(ragged: ContextLayout, qkv: Ma
     means = [compiled.context_means(x, ragged).detach().requires_grad_() for x in (k, v)]
     for k_means, v_means in ((None, None), means):
         for backend in ("auto", "cpu"):
-            arguments = (q, k, v, k_means, v_means, words, *numbers, True, "own", None, False, 2, backend)
+            options = compiled.routing_numbers(routing)
+            arguments = (q, k, v, k_means, v_means, words, *numbers, *options, backend)
             torch.library.opcheck(compiled.attend, arguments)
+
+
+@pytest.mark.parametrize("backend", ["auto", "cpu"])
+@pytest.mark.parametrize("options", STATIC, ids=str)
+def test_a_selection_made_outside_in_which_tokens_have_no_say(
+    ragged: ContextLayout, qkv: Make, options: dict[str, Any], backend: Any
+) -> None:
+    selection = route(*qkv(ragged)[:2], ragged, **options)
+    assert selection.words is None
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return routed_attention(q, k, v, ragged, selection, backend=backend)
+
+    torch._dynamo.reset()
+    whole = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    made = qkv(ragged)
+    for same, eager in zip(*(with_gradients(run(*made), *made) for run in (whole, attend)), strict=True):
+        assert (same - eager).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

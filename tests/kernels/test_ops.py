@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
+import torch
 from torch import Tensor
 
 from mocgen_kernels import ContextLayout, moc_attention, route, routed_attention
@@ -73,8 +74,17 @@ def test_refuses_shapes(ragged: ContextLayout, qkv: Make) -> None:
     selection = route(q, k, ragged)
     with pytest.raises(ValueError, match="v must be"):
         routed_attention(q, k, v[..., :8], ragged, selection)
-    with pytest.raises(ValueError, match="q must be"):
+    with pytest.raises(ValueError, match="the selection is of"):
         routed_attention(q[:1], k, v, ragged, selection)
+    for some in (route(q[:, :, :1], k[:, :, :1], ragged), route(q[:, :, :1], None, ragged, policy="dense")):
+        with pytest.raises(ValueError, match="the selection is of"):
+            routed_attention(q, k, v, ragged, some)
+    for empty in (q[:0], q[:, :, :0], q[..., :0], q[0], q[0, 0, 0, 0]):
+        with pytest.raises(ValueError, match="q must be"):
+            route(empty, k, ragged)
+    for dtype in (torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn):
+        with pytest.raises(ValueError, match="floating point"):
+            route(q.to(dtype), k.to(dtype), ragged)
     with pytest.raises(ValueError, match="one dtype"):
         routed_attention(q, k.bfloat16(), v, ragged, selection)
 

@@ -133,12 +133,13 @@ def others() -> Iterator[Case]:
     yield Case(kernel=overlap.union_kernel, constants={"BM": tiling("query-major", torch.bfloat16, 128).rows})
     yield Case(kernel=lists.count_kernel, constants={"BLOCK": lists._BLOCK})
     yield Case(kernel=lists.fill_kernel, constants={"BLOCK": lists._BLOCK})
-    for contexts, dim in ((32, 128), (128, 80), (256, 128), (routing.MAX_CONTEXTS, 128)):
-        for pieces in (1, 4) if contexts > 32 else (1,):
-            block = routing.block_of(contexts, plain=pieces == 1)
-            constants = {"PIECES": pieces, "NUCLEUS": pieces > 1}
-            constants |= {"D": dim, "DP": 128, "BM": block, "CP": contexts}
-            yield Case(kernel=routing.choose_kernel, constants=constants, warps=8)
+    for number in range(6):  # a kernel for every power of two of contexts
+        for several, nucleus in product((False, True), repeat=2):
+            contexts, dim = 32 << number, (80, 128)[number % 2]
+            block, warps = routing.shape_of(contexts, several=several, nucleus=nucleus)
+            flags = {"SEVERAL": several, "NUCLEUS": nucleus}
+            constants = {**flags, "D": dim, "DP": 128, "BM": block, "CP": contexts}
+            yield Case(kernel=routing.choose_kernel, constants=constants, warps=warps)
 
 
 @pytest.mark.skipif(interpreted(), reason="the interpreter has no compiler")

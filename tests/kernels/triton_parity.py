@@ -7,6 +7,7 @@ Triton is imported.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -17,10 +18,12 @@ from attending import layouts, with_gradients
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from mocgen_kernels import (
     ContextLayout,
     Kind,
+    compiled,
     moc_attention,
     pool_descriptors,
     reference,
@@ -43,6 +46,7 @@ from mocgen_kernels._triton import (
     tiling,
 )
 from mocgen_kernels._triton.lists import query_lists
+from mocgen_kernels.rules import Routing
 from mocgen_kernels.selection import pack_bits
 
 triton_route = partial(route, backend="triton")
@@ -198,10 +202,13 @@ def test_longer_sequence(qkv: Make, dtype: torch.dtype) -> None:
             "compensate": st.booleans(),
         }
     ),
+    sizes=st.sampled_from([(1, 1), (1, 2), (2, 1)]),
 )
-def test_random_layouts(qkv: Make, layout: ContextLayout, first: int, options: dict[str, Any]) -> None:
+def test_random_layouts(
+    qkv: Make, layout: ContextLayout, first: int, options: dict[str, Any], sizes: tuple[int, int]
+) -> None:
     tail = layout.length - layout.offsets[min(first, layout.count - 1)]
-    compare(*qkv(layout, batch=1, heads=1, tail=tail), layout, **options)
+    compare(*qkv(layout, batch=sizes[0], heads=sizes[1], tail=tail), layout, **options)
 
 
 def test_refuses_what_it_does_not_compute(uneven: ContextLayout, qkv: Make) -> None:
@@ -213,6 +220,23 @@ def test_refuses_what_it_does_not_compute(uneven: ContextLayout, qkv: Make) -> N
 
 def test_static_choice(uneven: ContextLayout, qkv: Make) -> None:
     compare(*qkv(uneven, batch=1, heads=1), uneven, top_k=99)
+
+
+def test_nothing_to_choose_from(qkv: Make) -> None:
+    """A single shot, also where a share of the softmax is asked for."""
+    shot = ContextLayout(lengths=[2, 4], kinds=[Kind.TEXT, Kind.VIDEO], shots=[0, 0])
+    compare(*qkv(shot, batch=1, heads=1, dtype=torch.float16), shot, top_p=0.9)
+
+
+def test_words_with_gaps(uneven: ContextLayout, qkv: Make) -> None:
+    """Of every second head."""
+    q, k, v = (x.to(DEVICE) for x in qkv(uneven, batch=1, heads=4))
+    selection = route(q, k, uneven, top_k=2, backend="triton")
+    assert selection.words is not None
+    some = replace(selection, heads=2, words=selection.words[:, ::2])
+    out = routed_attention(*(x[:, :, ::2] for x in (q, k, v)), uneven, some, backend="triton")
+    expected = routed_attention(q, k, v, uneven, selection, backend="triton")[:, :, ::2]
+    assert torch.equal(out, expected)
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -353,6 +377,56 @@ def test_compiled_equals_eager(uneven: ContextLayout, qkv: Make, compensate: boo
         assert torch.equal(eager, same)
 
 
+@pytest.mark.parametrize("options", [{"policy": "first-frame"}, {"policy": "window", "top_k": 1}], ids=str)
+@pytest.mark.usefixtures("small_tiles")
+def test_compiled_for_a_selection_made_outside(
+    uneven: ContextLayout, qkv: Make, options: dict[str, Any]
+) -> None:
+    made = [x.detach().to(DEVICE).requires_grad_() for x in qkv(uneven, batch=1, heads=1)]
+    selection = triton_route(*made[:2], uneven, **options)
+    assert selection.words is None
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return routed_attention(q, k, v, uneven, selection, backend="triton")
+
+    torch._dynamo.reset()
+    whole = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    for eager, same in zip(*(with_gradients(run(*made), *made) for run in (attend, whole)), strict=True):
+        assert torch.equal(eager, same)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_custom_operators_keep_the_rules_of_torch(uneven: ContextLayout, qkv: Make) -> None:
+    """With compensation; heads apart in memory."""
+    q, k, v = (x.transpose(1, 3).to(DEVICE) for x in qkv(uneven, batch=1, heads=2, dtype=torch.float16))
+    q, k, v = (x.contiguous().detach().transpose(1, 3).requires_grad_() for x in (q, k, v))
+    numbers = (*compiled.layout_numbers(uneven), *compiled.routing_numbers(Routing(top_k=2)))
+    seed = torch.tensor(0)
+    torch.library.opcheck(compiled.route_words, (q, k, None, *numbers, seed, True))
+    words = triton_route(q, k, uneven, top_k=2).words
+    means = [compiled.context_means(x, uneven).detach().requires_grad_() for x in (k, v)]
+    torch.library.opcheck(compiled.attend, (q, k, v, *means, words, *numbers, "triton"))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.usefixtures("small_tiles")
+def test_activation_checkpoint(uneven: ContextLayout, qkv: Make, reentrant: bool) -> None:
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return moc_attention(q, k, v, uneven, top_k=2, drop_off=0.9, drop_in=1.0, backend="triton")
+
+    made = [x.detach().to(DEVICE).requires_grad_() for x in qkv(uneven, batch=1, heads=1)]
+    results = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        out = checkpoint(attend, *made, use_reentrant=reentrant) if again else attend(*made)
+        torch.rand(3)  # the generator has moved on when the second pass comes
+        for x in made:
+            x.grad = None
+        out.sum().backward()
+        results.append([out.detach(), *(x.grad for x in made)])
+    assert all(torch.equal(plain, same) for plain, same in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_lists_hold_every_visitor_in_order(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     monkeypatch.setattr(lists, "_BLOCK", 32)
@@ -364,10 +438,15 @@ def test_lists_hold_every_visitor_in_order(monkeypatch: pytest.MonkeyPatch, shar
     assert built.most == tuple(bits.sum(dim=1).amax(dim=0).tolist())
 
 
-def test_heads_in_blocks(uneven: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lists of one head at a time give the same result."""
-    monkeypatch.setattr(lists, "_ENTRIES", 1)
-    compare(*qkv(uneven, batch=1, heads=2), uneven, top_k=1)
+@pytest.mark.usefixtures("small_tiles", "both_ways")
+@pytest.mark.parametrize("top_k", [1, 99])
+def test_heads_in_blocks(
+    uneven: ContextLayout, qkv: Make, monkeypatch: pytest.MonkeyPatch, top_k: int
+) -> None:
+    """Of six heads of two batch items four at a time, and one."""
+    for most in (4, 1):
+        monkeypatch.setattr(lists, "_MOST_PAIRS", most)
+        compare(*qkv(uneven, batch=2, heads=3), uneven, top_k=top_k, compensate=most == 4)
 
 
 def test_queries_are_sorted_within_their_groups() -> None:

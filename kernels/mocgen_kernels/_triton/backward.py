@@ -24,7 +24,7 @@ def gradients(saved: Saved) -> tuple[Tensor | None, ...]:
     tensors = (inputs.q, inputs.k, inputs.v)
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in tensors)
     means = list[tuple[Tensor, Tensor]]()
-    for first, last in pair_blocks(inputs.selection):
+    for first, last in pair_blocks(inputs):
         words = inputs.words(first, last)
         lists = None if words is None else query_lists(words, layout.count)
         if not gradients_in_registers(saved, first, last, dq):

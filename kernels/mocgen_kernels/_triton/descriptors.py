@@ -22,7 +22,7 @@ def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int =
     k = k.detach() if k.stride(-1) == 1 else k.detach().contiguous()
     rows = layout.count * sub_descriptors
     out = torch.empty(batch, rows, heads, dim, dtype=torch.float32, device=k.device)
-    pool_kernel[(rows, batch * heads)](
+    pool_kernel[(rows * batch * heads,)](
         k,
         out,
         context_offsets(layout, k.device),
@@ -40,7 +40,7 @@ def pool_descriptors(k: Tensor, layout: ContextLayout, *, sub_descriptors: int =
 @lru_cache(maxsize=16)
 def context_offsets(layout: ContextLayout, device: torch.device) -> Tensor:
     """First token of every context, then L: (C + 1,) int32 on the device. Do not write to it."""
-    return torch.tensor(layout.offsets, dtype=torch.int32).to(device)
+    return torch.tensor(layout.offsets, dtype=torch.int32, device="cpu").to(device)
 
 
 @triton.jit(do_not_specialize=["count", "pieces", "heads"])
@@ -59,7 +59,7 @@ def pool_kernel(
     BLOCK: tl.constexpr,
 ) -> None:
     """The mean of the keys of one piece of a context (see `layout.piece_of`) in one head."""
-    row, pair = tl.program_id(0), tl.program_id(1)
+    row, pair = tl.program_id(0) % count, tl.program_id(0) // count
     context, piece = row // pieces, (row % pieces).to(tl.int64)
     first, length = tl.load(offsets + context), tl.load(offsets + context + 1) - tl.load(offsets + context)
     begin = first + (piece * length // pieces).to(tl.int32)

@@ -34,7 +34,7 @@ def attend(inputs: Inputs) -> tuple[Tensor, Tensor]:
     batch, length, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(batch * heads, length, dtype=torch.float32, device=q.device)
-    for first, last in pair_blocks(inputs.selection):
+    for first, last in pair_blocks(inputs):
         if attend_in_registers(inputs, first, last, out, lse):
             continue
         pairs = last - first

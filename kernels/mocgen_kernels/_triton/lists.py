@@ -14,10 +14,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mocgen_kernels.selection import Selection
+from mocgen_kernels._triton.saved import Inputs
 
 _BLOCK = 256
-_ENTRIES = 1 << 24
+_LEAST_MEMORY = 1 << 26  # bytes
+_MOST_PAIRS = 65_535  # CUDA's limit for the second and third dimension of a grid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,12 +30,20 @@ class QueryLists:
     most: tuple[int, ...]  # per context: the longest of its n lists
 
 
-def pair_blocks(selection: Selection) -> Iterator[tuple[int, int]]:
-    """Ranges of (batch item, head) pairs whose lists together stay below 2²⁴ entries, 64 MB."""
-    pairs = selection.batch * selection.heads
-    size = pairs
+def pair_blocks(inputs: Inputs) -> Iterator[tuple[int, int]]:
+    """Ranges of (batch item, head) pairs whose lists and sums take no more memory than q, or than 64 MB.
+
+    The more at a time the fewer launches: every range takes one per context.
+    """
+    q, selection = inputs.q, inputs.selection
+    numbers = q.shape[1] * q.shape[3]  # of a pair: unnormalised output, or gradients
     if selection.words is not None:
-        size = max(1, int(_ENTRIES / (selection.query_length * max(1.0, selection.budget))))
+        numbers += int(q.shape[1] * selection.budget)
+        numbers += (
+            5 * selection.layout.count * triton.cdiv(q.shape[1], _BLOCK)
+        )  # counts, and where lists begin
+    most = max(_LEAST_MEMORY, q.numel() * q.element_size()) // (4 * numbers)
+    pairs, size = selection.batch * selection.heads, max(1, min(_MOST_PAIRS, most))
     for begin in range(0, pairs, size):
         yield begin, min(begin + size, pairs)
 
@@ -70,7 +79,7 @@ def hits_of(
     return word * 32 + lane, (bits[None, :] >> lane[:, None]) & 1
 
 
-@triton.jit(do_not_specialize=["contexts", "length"])
+@triton.jit(do_not_specialize=["contexts", "length", "blocks", "width"])
 def count_kernel(
     words: tl.tensor,  # (n, Lq, W) int32
     counts: tl.tensor,  # (n, C, blocks) int32
@@ -88,7 +97,7 @@ def count_kernel(
     tl.store(counts + at, tl.sum(hits, axis=1), mask=context < contexts)
 
 
-@triton.jit(do_not_specialize=["contexts", "length"])
+@triton.jit(do_not_specialize=["contexts", "length", "blocks", "width"])
 def fill_kernel(
     words: tl.tensor,  # (n, Lq, W) int32
     starts: tl.tensor,  # (n · C · blocks + 1,) int64

@@ -26,7 +26,7 @@ from mocgen_kernels.rules import Routing, candidate_table
 
 LONGEST = 512  # mean tokens of a candidate above which sharing cannot pay; 0 turns it off
 DTYPES = (torch.float16, torch.bfloat16)  # in fp32 products are so dear that visits cost nothing beside them
-SAMPLE = 4  # pairs at least that are sorted to see whether it pays
+SAMPLE = 4  # pairs at most that are sorted to see whether it pays
 VISIT = 256.0  # tokens whose attention takes as long as loading and storing a query and its state
 
 
@@ -40,17 +40,25 @@ class Overlap:
 
 def overlap(inputs: Inputs, plan: DensePlan, first: int, last: int, rows: int) -> Overlap | None:
     """How pairs first … last − 1 go over short contexts in tiles of `rows` queries; None: by lists."""
-    words, layout = inputs.words(first, last), inputs.selection.layout
-    if words is None or inputs.q.dtype not in DTYPES:
+    words = inputs.words(first, last)
+    if words is None or not _pays(inputs, plan, rows):
         return None
-    mean = mean_candidate(layout, inputs.selection.first_query_context, inputs.selection.routing)
-    if mean > LONGEST:
-        return None
-    step = max(1, len(words) // SAMPLE)
-    sample, done, wanted = _tiles(words[::step].contiguous(), layout, plan, rows)
-    if not sharing_pays(done, wanted, mean):
-        return None
-    return sample if step == 1 else _tiles(words, layout, plan, rows)[0]
+    return _tiles(words, inputs.selection.layout, plan, rows)[0]
+
+
+def _pays(inputs: Inputs, plan: DensePlan, rows: int) -> bool:
+    """Whether tiles of `rows` queries do, judged once by some pairs."""
+    selection = inputs.selection
+    mean = mean_candidate(selection.layout, selection.first_query_context, selection.routing)
+    if inputs.q.dtype not in DTYPES or mean > LONGEST:
+        return False
+    key = ("sharing pays", rows)
+    if key not in selection.kept:
+        assert selection.words is not None
+        pairs = selection.words.flatten(0, 1)
+        some = pairs[:: triton.cdiv(len(pairs), SAMPLE)].contiguous()
+        selection.kept[key] = sharing_pays(*_tiles(some, selection.layout, plan, rows)[1:], mean)
+    return bool(selection.kept[key])
 
 
 def _tiles(words: Tensor, layout: ContextLayout, plan: DensePlan, rows: int) -> tuple[Overlap, float, float]:

@@ -79,11 +79,11 @@ def _plan(
     spans_of, flat_spans = _flat(spans)
     ranges_of, flat_ranges = _flat(ranges)
     tables = (query_tiles, spans_of, flat_spans, key_tiles, ranges_of, flat_ranges)
-    moved = [torch.tensor(table, dtype=torch.int32).to(device) for table in tables]
+    moved = [torch.tensor(table, dtype=torch.int32, device="cpu").to(device) for table in tables]
     return DensePlan(
         query_tiles=moved[0],
         skips=torch.stack(skips_of).to(torch.uint8).to(device),
-        logs=torch.tensor(layout.lengths, dtype=torch.float32).log2().to(device),
+        logs=torch.tensor(layout.lengths, dtype=torch.float32, device="cpu").log2().to(device),
         spans_of=moved[1],
         spans=moved[2],
         key_tiles=moved[3],

@@ -26,7 +26,15 @@ from mocgen_kernels.layout import ContextLayout
 from mocgen_kernels.rules import Routing, query_groups, static_table
 from mocgen_kernels.selection import Selection, words_for
 
-MAX_CONTEXTS = 1024  # scores of 16 queries must fit into the registers
+MAX_CONTEXTS = 1024  # scores of some queries must fit into the registers
+_SHAPES = {  # contexts: queries and warps; with top-p; with several descriptors. No register is spilled
+    32: ((64, 8), (32, 8), (32, 4)),
+    64: ((64, 4), (32, 4), (32, 4)),
+    128: ((64, 8), (32, 8), (32, 16)),
+    256: ((64, 8), (16, 16), (8, 8)),
+    512: ((32, 8), (8, 16), (4, 8)),
+    1024: ((8, 8), (4, 16), (2, 8)),
+}
 LOWEST = tl.constexpr(-2147483648)  # the key of what may not be chosen
 
 
@@ -75,41 +83,40 @@ def choose(q: Tensor, means: Tensor, layout: ContextLayout, routing: Routing) ->
     means = means.detach().float()
     means = means if means.stride(-1) == 1 else means.contiguous()
     padded = max(32, triton.next_power_of_2(layout.count))
-    block = block_of(padded, plain=routing.sub_descriptors == 1 and routing.top_p == 1)
+    block, warps = shape_of(padded, several=routing.sub_descriptors > 1, nucleus=routing.top_p < 1)
     first = layout.first_query_context(length)
     rules = _rules(layout, first, routing, block, q.device)
     words = torch.empty(batch, heads, length, words_for(layout.count), dtype=torch.int32, device=q.device)
-    choose_kernel[(len(rules.tiles), batch * heads)](
+    choose_kernel[(len(rules.tiles) * batch * heads,)](
         q,
         means,
         words,
         rules.tiles,
         rules.candidates,
+        len(rules.tiles),
         length,
         heads,
         layout.count,
+        routing.sub_descriptors,
         routing.top_k,
         routing.top_p,
         LOG2E / math.sqrt(dim),
         *q.stride()[:3],
         *means.stride()[:3],
-        PIECES=routing.sub_descriptors,
+        SEVERAL=routing.sub_descriptors > 1,
         NUCLEUS=routing.top_p < 1,
         D=dim,
         DP=padded_dim(dim),
         BM=block,
         CP=padded,
-        num_warps=8,
+        num_warps=warps,
     )
     return words
 
 
-def block_of(padded: int, *, plain: bool) -> int:
-    """Queries per program, for a power of two of contexts. Plain: no top-p, one descriptor per context.
-
-    Else products of two descriptors, or scores and their exponentials, must fit side by side.
-    """
-    return max(16, min(64, 16384 // padded)) if plain else max(4, min(32, 4096 // padded))
+def shape_of(padded: int, *, several: bool, nucleus: bool) -> tuple[int, int]:
+    """Queries and warps of a program, for a power of two of contexts."""
+    return _SHAPES[padded][2 if several else int(nucleus)]
 
 
 @lru_cache(maxsize=16)
@@ -126,10 +133,13 @@ def _rules(
         for index, group in enumerate(groups)
         for start in range(group.start, group.stop, block)
     ]
-    candidates = torch.zeros(len(groups), layout.count, dtype=torch.uint8)
+    candidates = torch.zeros(len(groups), layout.count, dtype=torch.uint8, device="cpu")
     for index, group in enumerate(groups):
         candidates[index, list(group.candidates)] = 1
-    return _Rules(tiles=torch.tensor(tiles, dtype=torch.int32).to(device), candidates=candidates.to(device))
+    return _Rules(
+        tiles=torch.tensor(tiles, dtype=torch.int32, device="cpu").to(device),
+        candidates=candidates.to(device),
+    )
 
 
 @triton.jit
@@ -187,16 +197,18 @@ def _nucleus(keys: tl.tensor, top_p: tl.tensor, scale: tl.tensor, BM: tl.constex
     return above | ((equal > 0) & (tl.cumsum(equal, axis=1) - equal < missing[:, None]))
 
 
-@triton.jit(do_not_specialize=["contexts", "heads", "length"])
+@triton.jit(do_not_specialize=["contexts", "count", "heads", "length", "pieces", "top_k"])
 def choose_kernel(
     q: tl.tensor,  # (B, Lq, H, D)
     means: tl.tensor,  # (B, C · r, H, D) fp32
     words: tl.tensor,  # (B, H, Lq, W) int32, contiguous
     tiles: tl.tensor,  # (T, 3) int32
     candidates: tl.tensor,  # (G, C) uint8
+    count: tl.tensor,  # T
     length: tl.tensor,
     heads: tl.tensor,
     contexts: tl.tensor,
+    pieces: tl.tensor,  # r
     top_k: tl.tensor,
     top_p: tl.tensor,
     scale: tl.tensor,  # of scores in the softmax, base 2
@@ -206,7 +218,7 @@ def choose_kernel(
     means_batch: tl.tensor,
     means_row: tl.tensor,
     means_head: tl.tensor,
-    PIECES: tl.constexpr,
+    SEVERAL: tl.constexpr,
     NUCLEUS: tl.constexpr,
     D: tl.constexpr,
     DP: tl.constexpr,
@@ -214,19 +226,20 @@ def choose_kernel(
     CP: tl.constexpr,
 ) -> None:
     """Top-k contexts of BM queries of one head, or the first of them that hold the share top_p."""
-    tile, pair = tl.program_id(0), tl.program_id(1)
+    tile, pair = tl.program_id(0) % count, tl.program_id(0) // count
     start, stop, group = load_tile(tiles, tile)
     rows = start + tl.arange(0, BM)
     context = tl.arange(0, CP)
     q_base = pair_base(q, pair, heads, q_batch, q_head)
     means_base = pair_base(means, pair, heads, means_batch, means_head)
 
-    at = context.to(tl.int64) * PIECES * means_row
+    at = context.to(tl.int64) * pieces * means_row
     scores = _products(q_base, means_base + at, q_row, rows, context, contexts, stop, D, DP, BM, CP)
-    for piece in range(1, PIECES):
-        some = means_base + (at + piece * means_row)
-        more = _products(q_base, some, q_row, rows, context, contexts, stop, D, DP, BM, CP)
-        scores = tl.maximum(scores, more)
+    if SEVERAL:
+        for piece in range(1, pieces):
+            some = means_base + (at + piece * means_row)
+            more = _products(q_base, some, q_row, rows, context, contexts, stop, D, DP, BM, CP)
+            scores = tl.maximum(scores, more)
 
     allowed = tl.load(candidates + group.to(tl.int64) * contexts + context, mask=context < contexts, other=0)
     keys = tl.where((allowed > 0)[None, :], _ordered(scores), LOWEST)  # (BM, CP)

@@ -40,7 +40,7 @@ class Inputs:
     def words(self, first: int, last: int) -> Tensor | None:
         """Bits of pairs first … last − 1: (n, Lq, W) int32; None where the choice is a table."""
         words = self.selection.words
-        return None if words is None else words.flatten(0, 1)[first:last]
+        return None if words is None else words.flatten(0, 1)[first:last].contiguous()
 
     def summaries(self, plan: DensePlan, first: int, last: int) -> tuple[Tensor | int, ...]:
         """Arguments of kernels that may compensate; where they do not, or nothing is routed, stand-ins."""

@@ -54,6 +54,9 @@ def main() -> None:
             print(case, check(case, device))
         return
     done: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
+    sizes = {"heads": options.heads, "dim": options.dim}
+    if done.setdefault("sizes", sizes) != sizes:
+        sys.exit(f"{options.out} holds results of other sizes, {done['sizes']}; choose another --out")
     done["machine"] = f"{hardware(device)}, torch {torch.__version__}"
     start = time.perf_counter()
     every = list(steps(device, options))
@@ -77,7 +80,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=6, help="after which no further step begins")
+    parser.add_argument("--minutes", type=float, default=5, help="after which no further step begins")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
     parser.add_argument("--heads", type=int, default=24)
     parser.add_argument("--dim", type=int, default=128)

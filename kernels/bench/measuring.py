@@ -30,6 +30,7 @@ class Clock:
 
     def __init__(self, device: str, runs: int, *, cpu_time: bool = False) -> None:
         self.device, self.runs = device, runs
+        self.failures = list[str]()  # why something has no time
         self._now = time.process_time if cpu_time else time.perf_counter
 
     def time(self, run: Callable[[], Any]) -> float | None:
@@ -41,7 +42,8 @@ class Clock:
             more = self.runs if repeats > 1 else self.runs - 1
             return min([once, *(self._once(run, repeats) for _ in range(more))])
         except RuntimeError as error:
-            print(f"not measured: {str(error).splitlines()[0]}", file=sys.stderr)
+            self.failures.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            print(f"not measured: {self.failures[-1]}", file=sys.stderr)
             return None
 
     def _once(self, run: Callable[[], Any], repeats: int) -> float:
@@ -84,7 +86,8 @@ def flex(selection: Any, q: Tensor, k: Tensor, v: Tensor, *, compiled: bool = Tr
         return attended[b, h, i, contexts[j]]
 
     mask = create_block_mask(sees, q.shape[0], q.shape[2], q.shape[1], k.shape[1], device=str(q.device))
-    attend = torch.compile(flex_attention) if compiled else flex_attention
+    torch._dynamo.reset()  # else lengths become variables, and inductor's code for CPUs doesn't compile
+    attend = torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
     parts = [x.transpose(1, 2) for x in (q, k, v)]
     return lambda: attend(*parts, block_mask=mask).transpose(1, 2)
 

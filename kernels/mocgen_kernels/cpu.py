@@ -57,8 +57,8 @@ def attend(
     k_means, v_means: (B, C, H, D), with compensation.
     """
     keep_freed_memory()
-    out = torch.empty(q.shape, dtype=q.dtype)
-    lse = torch.empty(q.shape[:3], dtype=precise(q))
+    out = q.new_empty(q.shape)
+    lse = q.new_empty(q.shape[:3], dtype=precise(q))
 
     def work(block: HeadBlock) -> None:
         order = KeyOrder.of(selection.layout, block.of(lse)[:, 0].numel())
@@ -109,7 +109,7 @@ def gradients(
 
 
 def _zeros(x: Tensor) -> Tensor:
-    return torch.zeros(x.shape, dtype=precise(x))
+    return x.new_zeros(x.shape, dtype=precise(x))
 
 
 def _attend(
@@ -161,7 +161,7 @@ def _peaks(
     chunk: Chunk, queries: Queries | FusedQueries, keys: Source[Values], means: Source[Values] | None
 ) -> Tensor:
     """The highest logits, or somewhat more: (N,)."""
-    highest = torch.full((len(queries.q) + 1,), -torch.inf, dtype=queries.reference.dtype)
+    highest = queries.q.new_full((len(queries.q) + 1,), -torch.inf, dtype=queries.reference.dtype)
     for part in chunk.parts(keys, means):
         peaks = queries.take(part.rows, part.groups).peaks(part.keys, part.bias).view(-1)
         if isinstance(part.rows, slice):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
-import torch
 from torch import Tensor
 
 from mocgen_kernels.layout import ContextLayout
@@ -41,7 +40,7 @@ class KeyOrder:
         """(b, L, h, D) with b · h = p → (p · L, D); of one head a view."""
         if self.heads == 1:
             return x[0, :, 0]
-        rows = torch.empty(self.heads * x.shape[1], x.shape[3], dtype=x.dtype)
+        rows = x.new_empty(self.heads * x.shape[1], x.shape[3])
         for ours, theirs in self._runs(rows, x):
             ours.copy_(theirs)
         return rows

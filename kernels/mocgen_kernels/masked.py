@@ -50,8 +50,8 @@ def attend(
     """Output (B, Lq, H, D) and log-sum-exp (B, Lq, H)."""
     keep_freed_memory()
     rows, keys, values = (_groups(x) for x in (q, k, v))
-    out = torch.empty(rows.shape, dtype=rows.dtype)
-    total = torch.empty(rows.shape[:2], dtype=rows.dtype)
+    out = rows.new_empty(rows.shape)
+    total = rows.new_empty(rows.shape[:2])
     found = list(pieces(selection))
     for piece in found:
         _attend(piece, Queries(piece.of(rows)), selection, keys, values, out, total)
@@ -105,11 +105,11 @@ def gradients(
     keys, values = (widened(_groups(x), 1.0) for x in (k, v))
     everything = [_groups(x) for x in (q, grad, out, lse)]
     rows = Rows.of(*everything, reach=largest_norm(keys[..., :-1])).take(slice(-1), len(keys))
-    dq = torch.empty(rows.q[..., :-1].shape, dtype=rows.q.dtype)
-    dk, dv = (torch.zeros(x[..., :-1].shape, dtype=x.dtype) for x in (keys, values))
+    dq = rows.q.new_empty(rows.q[..., :-1].shape)
+    dk, dv = (x.new_zeros(x[..., :-1].shape) for x in (keys, values))
     for piece in pieces(selection):
         some = rows[piece.heads, piece.queries]
-        slope = torch.zeros(piece.of(dq).shape, dtype=dq.dtype)
+        slope = dq.new_zeros(piece.of(dq).shape)
         for block, mask in piece.masks(selection, lse.dtype):
             key, value, *slopes = (block.of(x, piece) for x in (keys, values, dk, dv))
             part = Slopes(key.transpose(1, 2), value.transpose(1, 2), key[..., :-1], *slopes)

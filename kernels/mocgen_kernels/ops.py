@@ -64,7 +64,8 @@ def route(
         descriptors: mean keys (B, C · r, H, D) where they are at hand; else they are pooled from k.
         backend: "auto" and "cpu" score in chunks, "reference" all at once; "triton" in one
             kernel where policy "moc" scores up to 1024 contexts of up to 128 dimensions without drop-off
-            and drop-in, else in chunks. Equal results, but for scores that differ by rounding alone.
+            and drop-in, else in chunks. Equal results, but for scores that differ by rounding alone. (Chunks
+            on CUDA obey `torch.set_float32_matmul_precision`, the kernel never rounds to TF32.)
 
     Raises:
         ValueError: shapes, devices, dtypes or options that do not fit.

@@ -51,7 +51,7 @@ def precise(x: Tensor) -> torch.dtype:
 
 def widened(x: Tensor, last: float | Tensor) -> Tensor:
     """(..., D), and in one more dimension `last` (...): (..., D + 1), fp32 at least."""
-    wide = torch.empty((*x.shape[:-1], x.shape[-1] + 1), dtype=precise(x))
+    wide = x.new_empty((*x.shape[:-1], x.shape[-1] + 1), dtype=precise(x))
     wide[..., :-1] = x
     wide[..., -1] = last
     return wide
@@ -75,7 +75,7 @@ def with_rows(x: Tensor) -> Tensor:
 
 def _with_zeros(x: Tensor, last: Tensor) -> Tensor:
     """N rows (…, D), widened by `last` (…), and one of zeros: (N + 1, D + 1)."""
-    rows = torch.empty(last.numel() + 1, x.shape[-1] + 1, dtype=precise(x))
+    rows = x.new_empty(last.numel() + 1, x.shape[-1] + 1, dtype=precise(x))
     some = rows[:-1].view(*last.shape, -1)
     some[..., :-1] = x
     some[..., -1] = last
@@ -116,7 +116,7 @@ class Queries:
         """N rows (…, D), with references of 0."""
         rows = with_rows(q).flatten(0, -2)
         if is_fused(q.dtype):
-            return FusedQueries(rows, torch.zeros(len(rows), dtype=precise(q)))
+            return FusedQueries(rows, rows.new_zeros(len(rows), dtype=precise(q)))
         return cls(rows)
 
     @property
@@ -159,7 +159,7 @@ class Queries:
 
     def peaks(self, keys: Values, bias: Tensor | None) -> Tensor:
         """The highest logits, less their references: (g, m)."""
-        peaks = torch.full(self.q.shape[:2], -torch.inf, dtype=self.q.dtype)
+        peaks = self.q.new_full(self.q.shape[:2], -torch.inf)
         for some, block in keys.blocks(self.q):
             logits = self.logits(block)
             logits = logits if bias is None else logits.add_(bias[:, some])

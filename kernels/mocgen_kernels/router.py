@@ -19,7 +19,8 @@ from mocgen_kernels.rules import Routing, candidate_table, query_groups, static_
 from mocgen_kernels.selection import Selection, pack_columns, words_for
 from mocgen_kernels.top_k import Allowed, best
 
-_CHUNK_ELEMENTS = 1 << 20
+_CHUNK_ELEMENTS = 1 << 20  # scores; fit the caches of a CPU
+_CHUNK_ELEMENTS_ELSEWHERE = 1 << 23  # every chunk waits for the device
 _SHARES = 2  # of the work per thread
 
 
@@ -51,6 +52,7 @@ def route_by(
             table=table,
             seed=resolve_seed(generator) if routing.draws else 0,
             query_length=query_length,
+            chunk_scores=_CHUNK_ELEMENTS if q.device.type == "cpu" else _CHUNK_ELEMENTS_ELSEWHERE,
         )
         words = chooser.words(q.detach())
     return Selection(
@@ -105,12 +107,12 @@ def _chunk(
 
 @lru_cache(maxsize=16)
 def _spans(
-    layout: ContextLayout, first: int, routing: Routing, pairs: int, longest: int
+    layout: ContextLayout, first: int, routing: Routing, pairs: int, longest: int, scores: int
 ) -> tuple[slice, ...]:
-    """Queries in chunks: some _CHUNK_ELEMENTS scores of so many batch items and heads at a time."""
+    """Queries in chunks: so many scores of so many batch items and heads at a time."""
     groups = query_groups(layout, first, routing)
     most = max(len(group.candidates) for group in groups) * pairs
-    step = min(longest, max(1, _CHUNK_ELEMENTS // max(1, most)))
+    step = min(longest, max(1, scores // max(1, most)))
     spans = list[slice]()
     for _, run in groupby(groups, key=lambda group: len(group.candidates) > routing.top_k):
         begin, *_, end = [bound for group in run for bound in (group.start, group.stop)]
@@ -136,6 +138,7 @@ class _Chooser:
     table: Tensor | None  # (Cq, C) bool: the choice, where it is static
     seed: int
     query_length: int
+    chunk_scores: int  # that exist at the same time
 
     @property
     def first(self) -> int:
@@ -177,15 +180,16 @@ class _Chooser:
 
     def spans(self, pairs: int, longest: int) -> tuple[slice, ...]:
         """Queries in chunks of at most `longest`, for so many batch items and heads."""
-        return _spans(self.layout, self.first, self.routing, pairs if self.routing.draws else 1, longest)
+        pairs = pairs if self.routing.draws else 1
+        return _spans(self.layout, self.first, self.routing, pairs, longest, self.chunk_scores)
 
     def heads(self, q: Tensor, chunk: _Chunk) -> Iterator[_Heads]:
-        """All heads, as many at a time as have some _CHUNK_ELEMENTS scores; all if numbers are drawn."""
+        """All heads, as many at a time as have `chunk_scores`; all if numbers are drawn."""
         batch, _, heads = q.shape[:3]
         if self.routing.draws:
             yield _Heads(batch=slice(0, batch), heads=slice(0, heads))
             return
-        step = max(1, _CHUNK_ELEMENTS // chunk.allowed.columns.shape[0] // (chunk.stop - chunk.start))
+        step = max(1, self.chunk_scores // chunk.allowed.columns.shape[0] // (chunk.stop - chunk.start))
         for item in range(batch):
             for start in range(0, heads, step):
                 yield _Heads(batch=slice(item, item + 1), heads=slice(start, min(start + step, heads)))

@@ -58,7 +58,7 @@ class Visits:
         firsts = torch.tensor(starts, device="cpu").view(layout.count, len(words[0]), 1, -1)
         slots = ranks.add_(firsts).mul_(attended).view(layout.count, -1)  # from 1 on; 0: no pair
         count = slots.shape[1]
-        visitors = torch.full((1 + (batches[-1].slots.stop if batches else 0),), count)
+        visitors = torch.full((1 + (batches[-1].slots.stop if batches else 0),), count, device="cpu")
         visitors.scatter_(0, slots.view(-1), _repeated(count, layout.count))
         return cls(
             batches=batches,
@@ -90,7 +90,7 @@ class Visits:
             torch.tensor(starts, device="cpu").sub_(counts.cumsum(0)).add_(counts)
         )  # of slots against pairs
         slots = torch.repeat_interleave(shifts, counts).add_(number[: len(owners)])
-        visitors = torch.full((batches[-1].slots.stop if batches else 0,), length)
+        visitors = torch.full((batches[-1].slots.stop if batches else 0,), length, device="cpu")
         visitors.scatter_(0, slots, queries.index_select(0, by_context))
         begins = chosen.cumsum(0).sub_(chosen).add_(number[:length])
         order = torch.empty_like(number)

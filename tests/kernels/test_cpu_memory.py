@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,8 +16,17 @@ from mocgen_kernels import ContextLayout, Kind, cpu, masked, route, routed_atten
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The probe sees its own thread only."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class LargestTensor(TorchDispatchMode):
-    """Notes the largest number of elements that any operation returns."""
+    """Notes the largest number of elements that any operation of its thread returns."""
 
     largest = 0
 
@@ -51,6 +60,16 @@ def test_no_tensor_grows_with_the_square(qkv: Make, attend: Callable[..., Tensor
         attend(q, k, v, selection).sum().backward()
     assert seen.largest <= (1 << 22)  # a chunk of scores
     assert seen.largest < layout.length**2 / 10
+
+
+def test_results_of_many_visits_are_bounded(qkv: Make) -> None:
+    """Many short contexts and a large budget: the table of results stays within 2²⁵ numbers."""
+    layout = ContextLayout(lengths=[4] * 1024, kinds=[Kind.VIDEO] * 1024, shots=range(1024))
+    q, k, v = qkv(layout, batch=1, heads=1, dim=128)
+    selection = route(q, k, layout, top_k=256, causal=False)
+    with LargestTensor() as seen, torch.no_grad():
+        cpu.routed_attention(q, k, v, selection)
+    assert seen.largest <= 1.1 * 2**25
 
 
 def test_the_probe_sees_dense_masks(qkv: Make) -> None:

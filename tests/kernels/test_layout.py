@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -55,3 +57,9 @@ def test_queries_begin_at_a_context() -> None:
     for length in (0, 7):
         with pytest.raises(ValueError, match="do not fit"):
             layout.first_query_context(length)
+
+
+@pytest.mark.parametrize("wrong", [{"lengths": [1.5]}, {"lengths": ["3"]}, {"shots": [0.5]}], ids=str)
+def test_refuses_what_is_no_whole_number(wrong: dict[str, list[Any]]) -> None:
+    with pytest.raises(TypeError, match="integer"):
+        ContextLayout(**{"lengths": [1], "kinds": [V], "shots": [0], **wrong})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from mocgen_kernels import ContextLayout, moc_attention, route, routed_attention
+from mocgen_kernels import ContextLayout, Kind, moc_attention, route, routed_attention
 from mocgen_kernels.rules import Routing
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -48,6 +49,10 @@ def test_cpu_backend_refuses_other_devices(ragged: ContextLayout, qkv: Make) -> 
         ({"text_anchors": "none"}, "text_anchors"),
         ({"drop_off": 1.5}, "drop_off"),
         ({"drop_in": -0.1}, "drop_in"),
+        ({"drop_in": 1e4}, "drop_in"),
+        ({"drop_in": float("nan")}, "drop_in"),
+        ({"top_k": 1.5}, "whole number"),
+        ({"sub_descriptors": 2.0}, "whole number"),
         ({"backend": "gpu"}, "backend must be one of"),
     ],
 )
@@ -87,6 +92,22 @@ def test_refuses_shapes(ragged: ContextLayout, qkv: Make) -> None:
             route(q.to(dtype), k.to(dtype), ragged)
     with pytest.raises(ValueError, match="one dtype"):
         routed_attention(q, k.bfloat16(), v, ragged, selection)
+
+
+@pytest.mark.parametrize("backend", ["auto", "cpu", "reference"])
+@pytest.mark.parametrize(
+    "options", [{"top_k": 2}, {"policy": "window"}, {"top_k": 2, "drop_in": 1.0}], ids=str
+)
+def test_the_default_device_does_not_matter(qkv: Make, options: dict[str, Any], backend: Any) -> None:
+    """Tensors say where to compute, also where tables are made for the first time."""
+    layout = ContextLayout(lengths=[17] * 9, kinds=[Kind.VIDEO] * 9, shots=[0, 0, 0, 1, 1, 2, 3, 3, 3])
+    made = qkv(layout, batch=1)
+    with torch.device("meta"):
+        out = moc_attention(*made, layout, **options, generator=1, backend=backend)
+        grads = torch.autograd.grad(out.sum(), made)
+    same = moc_attention(*made, layout, **options, generator=1, backend=backend)
+    assert torch.equal(out, same)
+    assert {x.device.type for x in grads} == {"cpu"}
 
 
 def test_refuses_a_selection_for_another_layout(ragged: ContextLayout, qkv: Make) -> None:

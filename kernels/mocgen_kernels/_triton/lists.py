@@ -39,9 +39,7 @@ def pair_blocks(inputs: Inputs) -> Iterator[tuple[int, int]]:
     numbers = q.shape[1] * q.shape[3]  # of a pair: unnormalised output, or gradients
     if selection.words is not None:
         numbers += int(q.shape[1] * selection.budget)
-        numbers += (
-            5 * selection.layout.count * triton.cdiv(q.shape[1], _BLOCK)
-        )  # counts, and where lists begin
+        numbers += 5 * selection.layout.count * triton.cdiv(q.shape[1], _BLOCK)  # where lists begin
     most = max(_LEAST_MEMORY, q.numel() * q.element_size()) // (4 * numbers)
     pairs, size = selection.batch * selection.heads, max(1, min(_MOST_PAIRS, most))
     for begin in range(0, pairs, size):

@@ -92,15 +92,21 @@ def read_history(
     payload = read_attachment(clip.path)
     stored = _unpack(clip, payload, model) if payload else None
     if stored is not None:
-        defaults = model.defaults
-        keep = max(1, round(limit * defaults.fps / defaults.frames))
-        return replace(stored, shots=stored.shots[-keep:])
+        return _last(stored, limit)
     found = model.encode_clip(clip, seconds=limit, size=size or model.sizes(Settings(), None)[0])
     pieces = [(shot.begin, piece) for shot in found for piece in shot.pieces]
     shots = (
         PastShot(index=i, caption="", latents=piece, begin=begin) for i, (begin, piece) in enumerate(pieces)
     )
     return History(shots=tuple(shots), seconds=clip.seconds)
+
+
+def _last(history: History, seconds: float) -> History:
+    """The shots that are seen in the last `seconds`, one at least."""
+    ends = [*(shot.begin for shot in history.shots[1:]), history.seconds]
+    since = history.seconds - seconds + 1e-6
+    shots = tuple(shot for shot, end in zip(history.shots, ends, strict=True) if end > since)
+    return replace(history, shots=shots or history.shots[-1:])
 
 
 def _unpack(clip: VideoInfo, payload: bytes, model: VideoModel) -> History | None:

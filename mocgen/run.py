@@ -148,7 +148,7 @@ def carry_out(
         unknown_words=words[0],
         read_words=words[1],
         clip_shots=history.remembered,
-        can_be_extended=model.extends,
+        can_be_extended=model.extends and not output.is_dir(),
     )
     return Run(result=result, film=film, shots=shots)
 

@@ -100,13 +100,27 @@ def _parse_toml(text: str, path: Path) -> object:
         line = int(position[1]) if position and position[1] else len(text.splitlines())
         reason = message[: position.start()] if position else message
         raise UsageError(f"{path}, line {line}: not valid TOML: {reason}") from None
+    except ValueError:
+        raise UsageError(f"{path}: not valid TOML: a number is too long") from None
 
 
 def _parse_json(text: str, path: Path) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path))
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
+    except ValueError:
+        raise UsageError(f"{path}: not valid JSON: a number is too long") from None
+
+
+def _unique(pairs: list[tuple[str, object]], path: Path) -> dict[str, object]:
+    """An object of JSON, in which no key may stand twice."""
+    found = dict[str, object]()
+    for key, value in pairs:
+        if key in found:
+            raise UsageError(f"{path}: {key!r} stands twice in one object")
+        found[key] = value
+    return found
 
 
 def _parse_lines(text: str, path: Path) -> object:

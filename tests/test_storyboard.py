@@ -67,6 +67,9 @@ def test_captions_alone_are_enough(tmp_path: Path, name: str, content: str) -> N
         ("s.toml", '[[shots]]\ncaption = """never closed\n', "s.toml, line 2: not valid TOML"),
         ("s.json", '[\n"a star",\n"a disc"\n"a ring"]', "s.json, line 4: not valid JSON"),
         ("s.json", "", "s.json, line 1: not valid JSON"),
+        ("s.json", '{"shots": ["a star"], "shots": ["a disc"]}', "s.json: 'shots' stands twice"),
+        ("s.json", '[{"caption": "a star", "seconds": ' + "9" * 5000 + "}]", "s.json: not valid JSON: a"),
+        ("s.toml", "seconds = " + "9" * 5000, "s.toml: not valid TOML: a number"),
         ("s.txt", b"a star\na disc\na \xff ring\n", "s.txt, line 3: not UTF-8 text"),
     ],
 )

@@ -68,7 +68,7 @@ class Routing:
 
     def __post_init__(self) -> None:
         if not isinstance(self.top_k, int) or self.top_k < 0:
-            raise ValueError(f"top_k must be a whole number from 0 on; got {self.top_k}")
+            raise ValueError(f"top_k must be at least 0, a whole number; got {self.top_k}")
         if self.policy not in _POLICIES:
             raise ValueError(f"policy must be one of {', '.join(_POLICIES)}; got {self.policy!r}")
         if self.text_anchors not in _TEXT_ANCHORS:
@@ -78,7 +78,9 @@ class Routing:
         if not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p is a share above 0 and up to 1; got {self.top_p}")
         if not isinstance(self.sub_descriptors, int) or self.sub_descriptors < 1:
-            raise ValueError(f"sub_descriptors must be a whole number from 1 on; got {self.sub_descriptors}")
+            raise ValueError(
+                f"sub_descriptors must be at least 1, a whole number; got {self.sub_descriptors}"
+            )
         if not 0.0 <= self.drop_off <= 1.0:
             raise ValueError(f"drop_off is a share between 0 and 1; got {self.drop_off}")
         if not 0.0 <= self.drop_in <= _MOST_DROP_IN:

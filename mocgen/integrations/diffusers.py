@@ -142,9 +142,9 @@ def moc_info(transformer: nn.Module) -> MoCInfo:
     installed = _enabled(transformer)
     own: Any = transformer
     layers = [p for p in own.attn_processors.values() if isinstance(p, MoCAttnProcessor)]
-    routed = [layer.routed for layer in layers if layer.routed is not None]
-    if installed.grid is None or not routed:
-        raise UsageError("the transformer has not been called since enable_moc")
+    routed = [layer.routed for layer in layers if layer.routed is not None and layer.grid == installed.grid]
+    if installed.grid is None or len(routed) < len(layers):
+        raise UsageError("the transformer has not been called since enable_moc, or not to the end")
     layout = installed.arrange(installed.grid).layout
     queries = torch.zeros(()).expand(1, layout.length, 1, 1)
     nothing_routed = replace(installed, policy="moc", top_k=0, backend="auto")

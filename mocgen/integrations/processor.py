@@ -73,6 +73,7 @@ class MoCAttnProcessor:
     def __init__(self, installed: Installation) -> None:
         self.installed = installed
         self.routed: Tensor | float | None = None  # routed tokens of all queries in the last call, per head
+        self.grid: Grid | None = None  # of that call
 
     def __call__(
         self,
@@ -100,7 +101,7 @@ class MoCAttnProcessor:
             q, k, v = (x[:, order] for x in (q, k, v))
         layout, installed = arranged.layout, self.installed
         selection = installed.select(q, k, layout, training=attn.training)
-        self.routed = routed_tokens(selection, arranged)
+        self.routed, self.grid = routed_tokens(selection, arranged), grid
         attended = routed_attention(
             q, k, v, layout, selection, compensate=installed.compensate, backend=installed.backend
         )

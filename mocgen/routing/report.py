@@ -15,7 +15,7 @@ class ContextLabel:
     kind: Literal["text", "video"]
     shot: int | None  # from 0; None: the global prompt, which belongs to no shot
     length: int  # tokens
-    frames: tuple[int, int] | None = None  # video frames [first, end) of the output, where known
+    frames: tuple[int, int] | None = None  # frames [first, end) of its shot, where known
 
     @property
     def name(self) -> str:

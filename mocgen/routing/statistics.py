@@ -36,7 +36,7 @@ class HeadStatistics:
     entropy: float | None  # of the routed choices over key contexts, nats
     entropy_normalised: float | None  # entropy / log(number of candidate contexts)
     share: Share
-    mean_distance: float | None  # mean |shot - shot| of the routed attention mass
+    mean_distance: float | None  # mean |shot - shot| of the attention mass routed to other shots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class ShotStatistics:
     entropy_normalised: float | None
     share: Share
     mean_distance: float | None
-    routed_from: tuple[float, ...]  # (shots,) share of the shot's routed attention that each shot received
+    routed_from: tuple[float, ...]  # (shots,) see `routed_shares`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,23 +103,25 @@ def routed_mass(report: RoutingReport) -> Tensor:
 
 
 def routed_shares(report: RoutingReport) -> Tensor:
-    """(S, S) float64: of the routed attention of the row's shot, the share of each shot.
+    """(S, S) float64: of the attention that the row's shot routed to other shots, the share of each.
 
+    What is routed to within the own shot (under a local window) is no memory and counts for nothing.
     Captions count for their shot; layers and heads weigh by the routed attention that they have.
     A row is zero where the shot routed nothing.
     """
     member = _membership(report)
-    mass = member @ routed_mass(report).sum((0, 1)) @ member.T
+    mass = (member @ routed_mass(report).sum((0, 1)) @ member.T).fill_diagonal_(0)
     return mass / mass.sum(-1, keepdim=True).clamp_min(torch.finfo(mass.dtype).tiny)
 
 
 def remembered(report: RoutingReport) -> list[float]:
-    """Share of the scene's routed attention that each shot received; they add up to 1.
+    """Share of the attention routed to other shots that each shot received; they add up to 1.
 
-    Counted over the shots that had a choice of shots, each with the same weight; all 0 if there is none.
+    Counted over the shots that had a choice of other shots, with the same weight; all 0 if there is none.
     """
     member = _membership(report)
-    choices = ((member @ report.candidates.double() @ member.T) > 0).sum(-1)  # (S,)
+    others = (member @ report.candidates.double() @ member.T).fill_diagonal_(0)  # (S, S)
+    choices = (others > 0).sum(-1)  # (S,)
     shares = routed_shares(report)
     choosing = [shot for shot in report.asking_shots() if choices[shot] > 1 and shares[shot].sum() > 0]
     return list((shares[choosing].sum(0) / max(1, len(choosing))).tolist())
@@ -189,8 +191,8 @@ def _share(report: RoutingReport, mass: Tensor, rows: list[int], shot: int) -> S
 
 
 def _mean_distance(report: RoutingReport, routed: Tensor, shot: int) -> float | None:
-    """Mean distance in shots of a routed mass (R, C)."""
-    placed = torch.tensor([label.shot is not None for label in report.contexts])
+    """Mean distance in shots of a mass (R, C) that was routed to other shots."""
+    placed = torch.tensor([label.shot not in (None, shot) for label in report.contexts])
     distance = torch.tensor([abs((label.shot or 0) - shot) for label in report.contexts]).double()
     total = routed[:, placed].sum()
     return float((routed * distance)[:, placed].sum() / total) if total > 0 else None

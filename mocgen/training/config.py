@@ -150,7 +150,7 @@ def read_config_text(path: Path, *, source: str | None = None, init: str | None 
         table = tomllib.loads(text)
     except FileNotFoundError:
         raise TrainingError(f"no such training configuration: {path}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # of text, of TOML, of numbers that are too long
         raise TrainingError(f"{path} cannot be read as TOML: {error}") from None
     added = {name: value for name, value in (("source", source), ("init", init)) if value is not None}
     twice = sorted(set(added) & set(table))
@@ -174,6 +174,7 @@ def load_config(path: Path) -> TrainConfig:
     return parse_config(read_config_text(path), path)
 
 
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 MAY_BE_ZERO = ("seed", "decoder_steps", "warmup")
 
 
@@ -214,6 +215,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         unknown = sorted(set(value) - set(hints))
         if unknown:
             raise ValueError(f"unknown key {where}{unknown[0]}; known are {', '.join(sorted(hints))}")
+        for field in dataclasses.fields(kind):
+            required = field.default is field.default_factory is dataclasses.MISSING
+            if required and field.name not in value:
+                raise ValueError(f"{where}{field.name} is missing")
         return kind(**{key: _build(hints[key], item, f"{where}{key}.") for key, item in value.items()})  # type: ignore[operator]
     if typing.get_origin(kind) is tuple:
         items, name = typing.get_args(kind), where.rstrip(".")
@@ -232,7 +237,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ValueError(f"{where.rstrip('.')} must be {kind.__name__}, not {value!r}")
+        raise ValueError(f"{where.rstrip('.')} must be {_NAMES.get(kind, kind.__name__)}, not {value!r}")
     if kind is int and value < (0 if where.split(".")[-2] in MAY_BE_ZERO else 1):
         raise ValueError(f"{where.rstrip('.')} must be above zero, not {value}")
     return value

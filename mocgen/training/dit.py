@@ -252,11 +252,12 @@ def train_dit(
         norm = optimizers.step(step, training.steps)
         probed = whole_model(pupil) if ranks.sharded and watcher.wants_probe(step + 1) else model
         watcher.step(step + 1, loss, norm, probed)
-        if (step + 1) % save_every == 0 or step + 1 == training.steps or deadline.passed:
+        pause = deadline.passed  # read once: what it says here is what is saved
+        if (step + 1) % save_every == 0 or step + 1 == training.steps or pause:
             save_state(state, pupil, optimizers, step + 1, write=ranks.first)
         if watcher.wants_sample(step + 1):
             watcher.sample(step + 1, with_average(pupil, optimizers))
-        if deadline.passed:
+        if pause:
             raise Paused
     return with_average(pupil, optimizers)
 

@@ -41,16 +41,18 @@ class Ranks:
 
     def average_gradients(self, parameters: Iterable[nn.Parameter], loss: float) -> float:
         """Replace gradients by their mean over all processes; returns the mean loss."""
+        parameters = list(parameters)
+        if not self.sharded:
+            for p in parameters:  # what one process had no use for another may have, and optimizers go on
+                if p.requires_grad and p.grad is None:
+                    p.grad = torch.zeros_like(p)
         if self.count == 1:
             return loss
         if self.sharded:  # the gradients are averaged already
             mean = torch.tensor(loss, device=self.device)
             torch.distributed.all_reduce(mean)
             return float(mean) / self.count
-        learning = [p for p in parameters if p.requires_grad]
-        for p in learning:  # what one process had no use for another may have
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        gradients = [p.grad for p in learning if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([loss])])
         torch.distributed.all_reduce(flat)
         flat /= self.count

@@ -93,9 +93,10 @@ def learn(
         loss.backward()
         optimizers.step(step, steps)
         on_step(step + 1, loss.item())
-        if (step + 1) % save_every == 0 or step + 1 == steps or deadline.passed:
+        pause = deadline.passed  # read once: what it says here is what is saved
+        if (step + 1) % save_every == 0 or step + 1 == steps or pause:
             save_state(state, module, optimizers, step + 1)
-        if deadline.passed:
+        if pause:
             raise Paused
     module.load_state_dict(averaged(module, optimizers))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +30,7 @@ class Clip:
     video: VideoStream
     time_base: Fraction  # seconds per tick of the video stream
 
-    def frames(self) -> Iterator[VideoFrame]:
+    def frames(self) -> Generator[VideoFrame]:
         """Decoded frames in display order from where the container stands.
 
         Raises ClipError when the data cannot be decoded.
@@ -40,8 +40,9 @@ class Clip:
 
     def first_frame(self) -> VideoFrame:
         """The first frame from where the container stands; raises ClipError if there is none."""
-        for frame in self.frames():
-            return frame
+        with closing(self.frames()) as frames:  # else what is raised meanwhile, as by ctrl-C, is lost
+            for frame in frames:
+                return frame
         raise truncated(self.path, "not one frame can be decoded")
 
 

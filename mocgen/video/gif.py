@@ -17,7 +17,8 @@ from mocgen.video.settings_text import settings_text
 from mocgen.video.sink import Clock, Target
 
 _PIXELS = VideoFormat("bgr0")  # what both palette filters and the lossless codec take
-_DELAY = Fraction(1, 100)  # the clock of GIF, seconds
+GIF_MOST_FPS = 100
+_DELAY = Fraction(1, GIF_MOST_FPS)  # the clock of GIF, seconds
 _SUB_BLOCK = 255  # bytes of text in one sub-block of a comment
 _LOOP = b"\x21\xff\x0bNETSCAPE2.0"  # followed by 5 bytes
 

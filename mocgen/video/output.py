@@ -32,6 +32,12 @@ class OutputKind(Enum):
 
 def output_kind(path: Path | str) -> OutputKind:
     """The kind of output that `path` names; text ending in "/" is a folder. Raises UsageError for others."""
+    name = Path(path).name
+    if name in ("", "-") or name.lower() in (kind.value for kind in OutputKind) or name.endswith("."):
+        raise UsageError(
+            f"{str(path)!r} is no name for a video. Name a .mp4, .webm or .gif file, or a folder; "
+            "videos are not written to standard output."
+        )
     if str(path).endswith(("/", os.sep)) or os.path.isdir(path):
         return OutputKind.FOLDER
     suffix = Path(path).suffix.lower()
@@ -61,6 +67,8 @@ def check_output(path: Path | str, overwrite: bool) -> OutputKind:
             )
         if path.is_dir():
             _check_ours(path)
+        elif path.exists() and not path.is_file():
+            raise OutputError(f"{path}: is neither a file nor a folder. Choose another name.")
     with output_errors(path):
         trial = part_path(path)
         trial.touch(exist_ok=False)
@@ -76,9 +84,17 @@ def part_path(path: Path) -> Path:
 def remove_part(part: Path) -> None:
     """Remove an unfinished output, file or folder, if it is there."""
     if part.is_dir():
-        shutil.rmtree(part, ignore_errors=True)
+        _remove_folder(part)
     else:
         part.unlink(missing_ok=True)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Of a link to a folder the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def put_in_place(part: Path, path: Path, *, overwrite: bool) -> None:
@@ -93,7 +109,7 @@ def put_in_place(part: Path, path: Path, *, overwrite: bool) -> None:
         old = part_path(path)
         os.replace(path, old)
         os.replace(part, path)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove_folder(old)
 
 
 @contextmanager

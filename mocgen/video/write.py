@@ -12,9 +12,9 @@ from typing import Self
 import numpy as np
 from av.video.frame import VideoFrame
 
-from mocgen.errors import OutputError
+from mocgen.errors import OutputError, UsageError
 from mocgen.video.folder import FolderSink
-from mocgen.video.gif import GifSink
+from mocgen.video.gif import GIF_MOST_FPS, GifSink
 from mocgen.video.movie import MovieSink
 from mocgen.video.output import (
     OutputKind,
@@ -58,6 +58,11 @@ class VideoWriter:
         self._kind = check_output(output, overwrite)
         part = part_path(self._output)
         fps = Fraction(fps)
+        if self._kind is OutputKind.GIF and fps > GIF_MOST_FPS:
+            raise UsageError(
+                f"{output}: a GIF holds {GIF_MOST_FPS} frames a second at most, not {float(fps):g}. "
+                "Name the output .mp4 or .webm."
+            )
         if source is None:
             self._target = Target(
                 part=part, width=width, height=height, fps=fps, time_base=1 / fps, metadata=metadata

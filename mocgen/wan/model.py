@@ -88,9 +88,20 @@ class WanModel:
     def check(self, settings: Settings, *, extends: bool) -> None:
         """Raises UsageError for what needs a noise level per frame, where the model has one for all."""
         try:
-            _cut(settings)
+            cut = _cut(settings)
         except ValueError as error:
             raise UsageError(f"contexts: {error}") from None
+        by_frames = {
+            f"--local-window {settings.local_window}": bool(settings.local_window),
+            "--first-frame": bool(settings.first_frame),
+            f"--attention {settings.attention}": settings.attention in ("window", "first-frame"),
+        }
+        wrong = [option for option, asked in by_frames.items() if asked]
+        if cut.tile is not None and wrong:
+            raise UsageError(
+                f"{wrong[0]} means whole frames, --contexts {settings.contexts} cuts them into tiles; "
+                "leave one of the two out"
+            )
         if self.pipeline.family.per_frame:
             return
         name = self.pipeline.family.name

@@ -30,10 +30,11 @@ def test_ctrl_c_exits_with_130_and_a_short_line(waiting: subprocess.Popen[str], 
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
 
 
-def test_sigterm_unwinds_and_exits_with_143(waiting: subprocess.Popen[str]) -> None:
-    waiting.send_signal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_sighup_unwind(waiting: subprocess.Popen[str], number: int) -> None:
+    waiting.send_signal(number)
     out, err = waiting.communicate(timeout=60)
-    assert waiting.returncode == 143
+    assert waiting.returncode == 128 + number
     assert (out, err) == ("", "")
 
 

@@ -194,6 +194,32 @@ def test_what_does_not_fit_is_named(model: Tiny) -> None:
         moc_info(model.transformer)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["wan", "skyreels", "ltx"])
+def test_what_a_call_left_unfinished_is_not_told_as_a_whole(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is what the call before it left in layers that were not reached."""
+    model, longer = tiny(name), tiny(name, FRAMES + 2)
+    enable_moc(model.transformer, top_k=1)
+    model()
+    first, project, calls = moc_info(model.transformer), processor._project, iter([True, False])
+
+    def failing(*arguments: Any) -> Any:
+        if next(calls):
+            return project(*arguments)
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processor, "_project", failing)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            model.transformer(**longer.arguments)
+        with pytest.raises(UsageError, match="not to the end"):
+            moc_info(model.transformer)
+    model()
+    assert moc_info(model.transformer) == first
+
+
 def test_calls_that_do_not_fit_are_named() -> None:
     ltx = tiny("ltx")
     enable_moc(ltx.transformer)

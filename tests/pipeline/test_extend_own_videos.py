@@ -108,6 +108,17 @@ def test_context_seconds_bound_what_is_remembered(film, latents_of) -> None:
     assert not latents_of("last.mp4")[1].equal(latents_of("all.mp4")[3])
 
 
+@pytest.mark.parametrize(("length", "limit", "kept"), [("2", "2", 1), ("2", "2.5", 2), ("0.5", "1", 2)])
+def test_context_seconds_are_seconds_of_the_clip(
+    film, latents_of, length: str, limit: str, kept: int
+) -> None:
+    """However long its shots are; a shot that is seen in part counts."""
+    own = ("--no-upscale", "--steps", "1", "--seconds", length)
+    film("generate", STAR, CUBE, RING, "-o", "head.mp4", *own)
+    film("extend", "head.mp4", STAR, "-o", "last.mp4", *own, "--context-seconds", limit)
+    assert len(latents_of("last.mp4")) == kept + 1
+
+
 def test_info_and_repeat_speak_of_the_clip(film, run_mocgen) -> None:
     film("generate", STAR, "-o", "head.mp4", "--no-upscale", "--steps", "1")
     film("extend", "head.mp4", CUBE, "-o", "longer.mp4", "--steps", "1", "--context-seconds", "2")

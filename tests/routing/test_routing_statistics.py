@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -63,6 +64,30 @@ def test_routed_attention_by_shot() -> None:
         torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.25, 0.75, 0.0]], dtype=torch.float64),
     )
     assert remembered(CAUSAL) == pytest.approx([0.25, 0.75, 0.0])  # shot 1 had no choice
+
+
+def test_what_is_routed_to_within_a_shot_is_no_memory() -> None:
+    """As under a local window: the own shot is a candidate too."""
+    inward = replace(
+        three_shots(
+            counts=[[4, 0, 0], [1, 3, 0], [1, 1, 2]], mass=[[1.0, 0.0, 0.0], [0.2, 0.8, 0.0], [0.3, 0.1, 0.6]]
+        ),
+        anchors=torch.zeros(3, 3).bool(),
+        candidates=torch.ones(3, 3).tril().bool(),
+    )
+    torch.testing.assert_close(
+        routed_shares(inward),
+        torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.75, 0.25, 0.0]], dtype=torch.float64),
+    )
+    assert remembered(inward) == pytest.approx([0.75, 0.25, 0.0])  # shot 1 had no choice of others
+    first, _, third = statistics(inward).heads
+    assert first.mean_distance is None
+    assert third.mean_distance == pytest.approx((0.3 * 2 + 0.1 * 1) / 0.4)
+    assert "shot 3 took 75 % of its routed attention from shot 1" in summary(inward)
+    alone = replace(
+        inward, mass=torch.eye(3)[None, None], counts=torch.eye(3, dtype=torch.int64)[None, None] * 4
+    )
+    assert "no shot routed to another one; there was nothing to remember" in summary(alone)
 
 
 def test_loops_are_counted_from_the_data() -> None:

@@ -22,6 +22,7 @@ from mocgen.settings import Settings
 from mocgen.storyboard import scene_from_prompts
 from mocgen.training.progress import Progress
 from mocgen.training.run import train
+from mocgen.training.state import Deadline
 
 pytestmark = pytest.mark.usefixtures("_own_threads")
 
@@ -101,6 +102,21 @@ def test_a_run_that_pauses_after_every_step_ends_with_the_same_weights(
     assert pauses == 3 + 3 + 5 + 3
     slices = load_file(made / "model.safetensors")
     assert all(slices[name].equal(value) for name, value in whole.items())
+
+
+def test_nothing_is_lost_when_time_runs_out_while_a_sheet_is_drawn(
+    finished, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked after the state was written, or was not, must not decide on the pause."""
+    whole = load_file(finished.folder / "model" / "model.safetensors")
+    asked = iter(range(10**6))
+    monkeypatch.setattr(Deadline, "passed", property(lambda self: next(asked) % 2 == 1))
+    for _ in range(50):
+        if (made := train(recipe, tmp_path / "run", resume=True)) is not None:
+            break
+    assert made is not None
+    weights = load_file(made / "model.safetensors")
+    assert all(weights[name].equal(value) for name, value in whole.items())
 
 
 def test_a_frozen_stem_is_what_it_was_before_the_model_learned(finished) -> None:

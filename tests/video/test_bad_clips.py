@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from mocgen.errors import ClipError
-from mocgen.video import probe, read_frames
+from mocgen.video import clip, probe, read_frames
 
 
 def check(path: Path, *words: str) -> None:
@@ -93,3 +94,18 @@ def test_link_to_nothing(tmp_path: Path) -> None:
     path = tmp_path / "loop.mp4"
     path.symlink_to(path)
     check(path, "no such file")
+
+
+def test_an_interrupt_while_a_decoder_closes_is_not_lost(clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python drops what is raised in a generator that is merely let go."""
+
+    def interrupted(self: clip.Clip) -> Generator[str]:
+        try:
+            yield "a frame"
+        finally:
+            raise KeyboardInterrupt
+
+    with clip.open_clip(clips.make("clip.mp4")) as opened:
+        monkeypatch.setattr(clip.Clip, "frames", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            opened.first_frame()

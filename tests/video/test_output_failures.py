@@ -33,6 +33,32 @@ def refused(kind: type[MocgenError], path: Path | str, word: str, *, overwrite: 
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["-", ".mp4", ".GIF", "a.mp4.", ""])
+def test_names_that_name_no_video(outputs: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="no name for a video"):
+        check_output(Path(name) if name in ("", "-") else outputs / name, False)
+
+
+def test_a_device_is_no_output() -> None:
+    with pytest.raises(OutputError, match="neither a file nor a folder"):
+        check_output("/dev/null", True)
+
+
+def test_a_gif_has_its_limit_of_frames_a_second(outputs: Path) -> None:
+    with pytest.raises(UsageError, match="100 frames a second at most, not 240"):
+        VideoWriter(outputs / "v.gif", width=32, height=32, fps=Fraction(240), metadata={})
+
+
+def test_a_link_to_a_folder_is_replaced_without_a_trace(outputs: Path) -> None:
+    (outputs / "real").mkdir()
+    (outputs / "link").symlink_to("real")
+    with writer(outputs / "link", overwrite=True) as video:
+        video.write(FRAMES)
+    assert sorted(path.name for path in outputs.iterdir()) == ["link", "real"]
+    assert not (outputs / "link").is_symlink()
+    assert not list((outputs / "real").iterdir())
+
+
 def test_kinds(outputs: Path) -> None:
     assert [output_kind(outputs / name) for name in KINDS] == list(OutputKind)
     assert output_kind("pictures.v2/") is OutputKind.FOLDER

@@ -172,6 +172,9 @@ def test_density_of_one_usual_clip(run) -> None:
             "neither a number of frames such as 4 nor a tile",
         ),
         ("t2v", ("generate", "a star", "--causal"), "makes all shots jointly"),
+        ("ti2v", ("generate", "a star", "--contexts", "2x2", "--local-window", "1"), "means whole frames"),
+        ("ti2v", ("generate", "a star", "--contexts", "2x2", "--first-frame"), "means whole frames"),
+        ("t2v", ("generate", "a star", "--contexts", "2x2", "--attention", "window"), "means whole frames"),
         (
             "t2v",
             ("generate", "a star", "--size", "60x40"),

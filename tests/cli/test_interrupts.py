@@ -15,7 +15,9 @@ def waiting(start_mocgen, tmp_path: Path):
     """A running `generate` that waits for a storyboard which never ends."""
     pipe = tmp_path / "story.txt"
     os.mkfifo(pipe)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # children of nohup ignore it
     process = start_mocgen("generate", "--storyboard", "story.txt")
+    signal.signal(signal.SIGHUP, before)
     with pipe.open("w"):  # returns when the command has opened the other end
         yield process
     process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from safetensors import SafetensorError
@@ -102,8 +103,14 @@ def read_history(
 
 
 def _last(history: History, seconds: float) -> History:
-    """The shots that are seen in the last `seconds`, one at least."""
-    ends = [*(shot.begin for shot in history.shots[1:]), history.seconds]
+    """The shots, or pieces of equal length of them, that are seen in the last `seconds`; one at least."""
+    pieces = [list(run) for _, run in groupby(history.shots, key=lambda shot: shot.begin)]
+    stops = [*(run[0].begin for run in pieces[1:]), history.seconds]
+    ends = [
+        run[0].begin + (stop - run[0].begin) * number / len(run)
+        for run, stop in zip(pieces, stops, strict=True)
+        for number in range(1, len(run) + 1)
+    ]
     since = history.seconds - seconds + 1e-6
     shots = tuple(shot for shot, end in zip(history.shots, ends, strict=True) if end > since)
     return replace(history, shots=shots or history.shots[-1:])

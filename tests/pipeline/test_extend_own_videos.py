@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from mocgen import history
+from mocgen.history import PastShot
 from mocgen.video import VideoWriter, probe, read_attachment, read_frames
 
 STAR, CUBE, RING = "a red star spins in the desert", "a blue cube bounces under the sea", "the hero grows"
@@ -117,6 +119,13 @@ def test_context_seconds_are_seconds_of_the_clip(
     film("generate", STAR, CUBE, RING, "-o", "head.mp4", *own)
     film("extend", "head.mp4", STAR, "-o", "last.mp4", *own, "--context-seconds", limit)
     assert len(latents_of("last.mp4")) == kept + 1
+
+
+def test_pieces_of_a_long_shot_have_their_own_times() -> None:
+    """Ten seconds in ten pieces, then a shot of one second."""
+    shots = [PastShot(index=i, caption="", latents=torch.zeros(1), begin=10.0 * (i == 10)) for i in range(11)]
+    kept = history._last(history.History(shots=tuple(shots), seconds=11.0), 5.0).shots
+    assert [shot.index for shot in kept] == [6, 7, 8, 9, 10]
 
 
 def test_info_and_repeat_speak_of_the_clip(film, run_mocgen) -> None:
